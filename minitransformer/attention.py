@@ -1,0 +1,74 @@
+"""Multi-head self-attention: the formula to read, and the same numbers sooner.
+
+B batch, T tokens, N packed tokens (see packing.py), C width, H heads, D = C / H head size.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from minitransformer.dropout import dropout
+from minitransformer.packing import Packing
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor, keep: Tensor, drop: float = 0.0) -> Tensor:
+    """Scaled dot-product attention, Vaswani et al. 2017, section 3.2.1.
+
+    query, key, value: (B, H, T, D); keep: (B, 1, 1, T) bool, True where a key is a real token.
+    Returns (B, H, T, D). This is the formula to read; `fast_attention` computes the same.
+    """
+    score = query @ key.transpose(-2, -1) / math.sqrt(query.size(-1))  # (B, H, T, T)
+    score = score.masked_fill(~keep, torch.finfo(score.dtype).min)  # padding gets no weight
+    weight = dropout(score.softmax(-1), drop)
+    return weight @ value
+
+
+def explicit_attention(query: Tensor, key: Tensor, value: Tensor, packing: Packing, drop: float) -> Tensor:
+    """The formula above on packed rows, by way of the padded batch. All tensors (N, H, D)."""
+    query, key, value = (packing.unpack(x).transpose(1, 2) for x in (query, key, value))  # (B, H, T, D)
+    mixed = attention(query, key, value, packing.keep[:, None, None, :], drop)
+    return packing.pack(mixed.transpose(1, 2))
+
+
+def fast_attention(query: Tensor, key: Tensor, value: Tensor, packing: Packing, drop: float) -> Tensor:
+    """Attention without padding, text by text. All tensors (N, H, D).
+
+    A score matrix of t x t per text costs sum(t^2) where the padded batch costs B * T^2. Without dropout torch's
+    fused kernel does not even write it down; with dropout on the weights that kernel does not exist on a CPU.
+    """
+    if drop:
+        query = query / math.sqrt(query.size(-1))  # sooner than dividing every score
+    texts = zip(*(x.split(packing.lengths) for x in (query, key, value)), strict=True)
+    mixed = []
+    for q, k, v in texts:
+        q, k, v = (x.transpose(0, 1) for x in (q, k, v))  # (H, t, D)
+        if drop:
+            weight = dropout((q @ k.transpose(1, 2)).softmax(-1), drop)  # (H, t, t)
+            mixed.append((weight @ v).transpose(0, 1))
+        else:
+            mixed.append(F.scaled_dot_product_attention(q[None], k[None], v[None])[0].transpose(0, 1))
+    return torch.cat(mixed)  # (N, H, D)
+
+
+class SelfAttention(nn.Module):
+    """Every token looks at every token of its own text, with H heads of size D = C / H. (N, C) -> (N, C)."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout  # on the attention weights
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.output = nn.Linear(width, width)
+        self.attend = fast_attention  # or explicit_attention: same numbers, for reading and for proof
+
+    def forward(self, x: Tensor, packing: Packing) -> Tensor:
+        query, key, value = (
+            project(x).unflatten(-1, (self.heads, -1))  # (N, C) -> (N, H, D)
+            for project in (self.query, self.key, self.value)
+        )
+        mixed = self.attend(query, key, value, packing, self.dropout if self.training else 0.0)
+        return self.output(mixed.flatten(1))  # (N, H, D) -> (N, C)

@@ -1,0 +1,44 @@
+"""AdamW's parameter groups, and the two schedules of the learning rate."""
+
+import math
+from pathlib import Path
+
+from torch import nn
+
+from minitransformer.errors import RunError
+
+
+def parameter_groups(model: nn.Module, weight_decay: float, decay_all: bool) -> list[dict]:
+    """AdamW's groups (Loshchilov and Hutter 2019).
+
+    decay_all: every parameter decays, as `AdamW(model.parameters(), weight_decay=...)` does. Otherwise biases and
+    norms do not, as BERT's own optimizer has it.
+    """
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if decay_all:
+        return [{"params": parameters, "weight_decay": weight_decay}]
+    return [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+
+
+def step_rate(step: int, steps_per_epoch: int, gamma: float) -> float:
+    """Factor on the learning rate at step 0, 1, ...: times gamma after each epoch (StepLR, step_size 1)."""
+    return gamma ** (step // steps_per_epoch)
+
+
+def linear_rate(step: int, warmup: int, total: int) -> float:
+    """Factor on the learning rate at step 0, 1, ...: rises from 0 over `warmup` steps, then falls to 0 at `total`."""
+    if step < warmup:
+        return step / warmup
+    return max(0.0, (total - step) / max(1, total - warmup))
+
+
+def check_loss(loss: float, step: int, last_checkpoint: Path | None) -> None:
+    """RunError when the loss is NaN or infinite: what follows could not be trusted."""
+    if not math.isfinite(loss):
+        raise RunError(
+            f"loss is {loss} at step {step}: stopped; last good checkpoint: {last_checkpoint or 'none'}; "
+            "lower the learning rate or raise the warm-up"
+        )

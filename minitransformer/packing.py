@@ -1,0 +1,46 @@
+"""Packing: a padded batch (B, T) without its padding, as (N,) rows of real tokens.
+
+A batch of B texts padded to T tokens is mostly padding when the texts differ in length. Everything in an encoder
+but attention looks at one token at a time, so it can work on the N real tokens alone, laid end to end:
+
+    padded  [[a b c . .]          packed  [a b c d e f g h]       lengths [3, 5]
+             [d e f g h]]                                         cumulative [0, 3, 8]
+
+Only attention must know which rows belong together, and for that it has the lengths.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How N real tokens lie in a padded batch."""
+
+    keep: Tensor  # (B, T) bool, True = a real token
+    rows: Tensor  # (N,) int64: place of each real token in the batch flattened to (B * T,)
+    lengths: list[int]  # B entries that sum to N
+    cumulative: Tensor  # (B + 1,) int32: text b owns packed rows cumulative[b] to cumulative[b + 1]
+    longest: int
+
+    @classmethod
+    def of(cls, keep: Tensor) -> "Packing":
+        """keep: (B, T), True or non-zero where a token is real; it need not stand at the left."""
+        keep = keep.bool()
+        counts = keep.sum(1)
+        lengths = counts.tolist()
+        cumulative = torch.nn.functional.pad(counts.cumsum(0), (1, 0)).int()
+        rows = keep.flatten().nonzero().squeeze(1)
+        return cls(keep=keep, rows=rows, lengths=lengths, cumulative=cumulative, longest=max(lengths, default=0))
+
+    def pack(self, padded: Tensor) -> Tensor:
+        """(B, T, ...) -> (N, ...)"""
+        return padded.flatten(0, 1)[self.rows]
+
+    def unpack(self, packed: Tensor, fill: float = 0.0) -> Tensor:
+        """(N, ...) -> (B, T, ...), `fill` where there is padding."""
+        batch, length = self.keep.shape
+        padded = packed.new_full((batch * length, *packed.shape[1:]), fill)
+        return padded.index_copy(0, self.rows, packed).unflatten(0, (batch, length))

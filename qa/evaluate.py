@@ -1,0 +1,58 @@
+"""`python -m qa.evaluate`: score a file of predictions against a data set of SQuAD's shape."""
+
+import argparse
+import json
+import math
+
+from minitransformer.errors import DataError, UserError, command_line
+from qa import metrics, squad
+
+EXAMPLE = "example:\n  python -m qa.evaluate --data Validation.json.gz --predictions predictions.json"
+
+
+@command_line
+def main() -> None:
+    flags = parse_flags()
+    examples = squad.read(flags.data)
+    predictions = squad.read_json(flags.predictions)
+    probability = squad.read_json(flags.na_prob) if flags.na_prob else None
+    try:
+        scores = metrics.squad_v2(examples, predictions, probability, flags.na_threshold)
+    except DataError as error:  # names the argument and the question, but knows no files
+        given = f"{flags.predictions}, {flags.na_prob}" if flags.na_prob else flags.predictions
+        raise DataError(f"{given} (scored on {flags.data}): {error}") from error
+    print(json.dumps(scores, indent=2))
+
+
+def parse_flags() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m qa.evaluate",
+        description="Exact match and F1 in percent, as the official SQuAD 2.0 script has them.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--data", metavar="FILE", required=True, help="the questions: SQuAD JSON, or gzipped")
+    parser.add_argument("--predictions", metavar="FILE", required=True, help='{id: text}, "" for "no answer"')
+    parser.add_argument("--na-prob", metavar="FILE", help="{id: number}: how likely each question has no answer")
+    parser.add_argument(
+        "--na-threshold",
+        metavar="X",
+        type=finite,
+        default=1.0,
+        help='a number in --na-prob above this turns the prediction into "no answer" (default: 1.0)',
+    )
+    return parser.parse_args()
+
+
+def finite(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise UserError(f"--na-threshold: {text!r} is no finite number; give one such as 0.5")
+    return number
+
+
+if __name__ == "__main__":
+    main()

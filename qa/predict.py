@@ -1,0 +1,81 @@
+"""Predict: a model over features, and the command that answers a file of questions with it.
+
+python -m qa.predict --model runs/demo-qa/model --data valid.json --out predictions.json
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from minitransformer import files
+from minitransformer.errors import command_line
+from minitransformer.run import choose_device
+from qa import squad
+from qa.features import Feature, batches_by_tokens, collate, featurise
+from qa.spans import Spans, best_spans, in_feature_order, official_files, predictions
+from weights import load_pretrained, load_tokenizer
+
+
+class Read(NamedTuple):
+    """What a model makes of features."""
+
+    spans: Spans  # a row per feature
+    loss: float  # mean over the features
+
+
+def span_loss(start_logits: Tensor, end_logits: Tensor, start: Tensor, end: Tensor, reduction: str = "mean") -> Tensor:
+    """Cross-entropy of the start and of the end, averaged (BERT section 4.2). Logits (B, T), targets (B,)."""
+    start_loss = F.cross_entropy(start_logits, start, reduction=reduction)
+    return (start_loss + F.cross_entropy(end_logits, end, reduction=reduction)) / 2
+
+
+@torch.inference_mode()
+def read(
+    model: nn.Module, features: Sequence[Feature], batch_tokens: int, max_answer_tokens: int, n_best: int = 1
+) -> Read:
+    """The n best spans of every feature and the mean loss, in batches of like length and up to `batch_tokens`."""
+    model.eval()
+    device = next(model.parameters()).device
+    batches = batches_by_tokens(features, batch_tokens)
+    spans, loss = [], 0.0
+    with tqdm(total=len(features), desc="reading", unit="feature", leave=False) as bar:
+        for indices in batches:
+            batch = collate([features[index] for index in indices], model.config.pad_id).to(device)
+            start, end = model(batch.input_ids, batch.token_type_ids, batch.attention_mask)
+            loss += span_loss(start, end, batch.start, batch.end, reduction="sum").item()
+            spans.append(best_spans(start, end, batch.context_mask, max_answer_tokens, n_best))
+            bar.update(len(indices))
+    return Read(in_feature_order(spans, batches), loss / len(features))
+
+
+@command_line
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m qa.predict", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--model", required=True, metavar="DIR", help="a trained model's folder, as runs/NAME/model")
+    parser.add_argument("--data", required=True, metavar="FILE", help="questions, SQuAD .json or .json.gz")
+    parser.add_argument("--out", required=True, metavar="FILE", help="where {id: answer} goes, as JSON")
+    parser.add_argument("--stride", type=int, default=128, help="tokens that windows of long contexts share (128)")
+    parser.add_argument("--max-answer-tokens", type=int, default=64, help="longest answer (64)")
+    parser.add_argument("--null-threshold", type=float, default=0.0, help="lower: more questions get no answer (0)")
+    parser.add_argument("--batch-tokens", type=int, default=8192, help="padded tokens in a batch (8192)")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    args = parser.parse_args()
+
+    examples = squad.read(args.data)
+    tokenizer = load_tokenizer(args.model)
+    model = load_pretrained(args.model, "question-answering", fresh_head=False).to(choose_device(args.device))
+    features = featurise(examples, tokenizer, model.config.positions, args.stride)
+    spans, _ = read(model, features, args.batch_tokens, args.max_answer_tokens)
+    answers = official_files(predictions(examples, features, spans, args.null_threshold)).predictions
+    files.write_json(Path(args.out), answers)
+    print(f"{len(answers)} answers, {sum(not text for text in answers.values())} of them empty: {args.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""From logits to answers: the best spans of each window, the best window of each question, the raw text.
+
+A span scores its start logit plus its end logit. `[CLS]`, token 0, stands for "no answer", and scores the same way.
+"""
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from qa.features import Feature
+from qa.squad import Example
+
+# A piece that begins a word holds the space, or the half-space (ZWNJ), before it. Neither belongs to an answer's edge.
+WHITE_SPACE = "".join(filter(str.isspace, map(chr, range(0x3001))))  # Unicode's last one is U+3000
+INVISIBLE = "\u200b\u200c\u200d\u200e\u200f\ufeff"  # zero-width space, ZWNJ, ZWJ, direction marks, BOM
+EDGES = WHITE_SPACE + INVISIBLE
+
+
+class Spans(NamedTuple):
+    start: Tensor  # (B, n) first token
+    end: Tensor  # (B, n) last token
+    score: Tensor  # (B, n) falling
+    null_score: Tensor  # (B,)
+
+
+class Candidate(NamedTuple):
+    text: str  # "" for no answer
+    score: float
+    probability: float  # among the candidates of one question
+
+
+class Prediction(NamedTuple):
+    text: str  # "" for no answer
+    null_odds: float  # null score minus the best span's score: the higher, the surer that there is no answer
+    n_best: list[Candidate]  # falling; the null candidate is always among them
+
+
+class OfficialFiles(NamedTuple):
+    """The contents of predictions.json, nbest.json and null_odds.json, each by question id."""
+
+    predictions: dict[str, str]
+    nbest: dict[str, list[dict[str, str | float]]]
+    null_odds: dict[str, float]
+
+
+@torch.no_grad()
+def best_spans(start: Tensor, end: Tensor, context_mask: Tensor, max_answer_tokens: int, n_best: int = 1) -> Spans:
+    """The n best spans of every row, with start <= end < start + max_answer_tokens and both ends in the context.
+
+    start, end: (B, T) logits; context_mask: (B, T) bool. Scores are float32 at least. Of equal scores the earliest
+    start comes first, then the shortest span. A row with fewer than n spans is filled up with score -inf, start and
+    end 0. Raises ValueError on shapes that differ and limits below 1.
+
+    Three tokens, spans of at most 2, the best two wanted:
+
+        token     0   1   2       spans from 0: 0-0 = 3, 0-1 = 6    best 6
+        start     2   0   3                  1: 1-1 = 4, 1-2 = 0    best 4
+        end       1   4   0                  2: 2-2 = 3             best 3     answer: 0-1, 1-1
+
+    A start that is not among the n with the highest best has n better spans before its own, so only n starts are
+    looked into: B * n * max_answer_tokens scores are held, where all spans would be B * T * max_answer_tokens.
+    """
+    _check(start, end, context_mask, max_answer_tokens, n_best)
+    dtype = torch.promote_types(torch.promote_types(start.dtype, end.dtype), torch.float32)
+    start, end = start.to(dtype), end.to(dtype)
+    null_score = start[:, 0] + end[:, 0]
+    start = start.masked_fill(~context_mask, -torch.inf)
+    end = end.masked_fill(~context_mask, -torch.inf)
+
+    width = min(max_answer_tokens, start.size(1))  # M
+    # reach[b, s, d] = end[b, s + d], the ends that start s can reach: a view, which takes no memory.
+    reach = F.pad(end, (0, width - 1), value=-torch.inf).unfold(1, width, 1)  # (B, T, M)
+    best_of_start = start + reach.amax(dim=-1)  # (B, T)
+    firsts = best_of_start.argsort(dim=1, descending=True, stable=True)[:, :n_best]
+    firsts = firsts.sort(dim=1).values  # (B, k), k = min(n, T): in order of place again, as ties go to the earliest
+
+    rows = torch.arange(len(start), device=start.device)[:, None]
+    score = start[rows, firsts][..., None] + reach[rows, firsts]  # (B, k, M)
+    score, order = score.flatten(1).sort(dim=1, descending=True, stable=True)
+    score, order = score[:, :n_best], order[:, :n_best]
+    first = firsts.gather(1, order // width)
+    last = first + order % width
+
+    none = score == -torch.inf
+    first, last = first.masked_fill(none, 0), last.masked_fill(none, 0)
+    missing = n_best - score.size(1)  # more spans wanted than start and length can make
+    return Spans(
+        F.pad(first, (0, missing)), F.pad(last, (0, missing)), F.pad(score, (0, missing), value=-torch.inf), null_score
+    )
+
+
+def in_feature_order(parts: Sequence[Spans], batches: Sequence[Sequence[int]]) -> Spans:
+    """The spans of batches, which hold the features in some other order, as one on the CPU, a row per feature."""
+    place = torch.tensor([index for batch in batches for index in batch]).argsort()
+    return Spans(*(torch.cat(field).cpu()[place] for field in zip(*parts, strict=True)))
+
+
+def predictions(
+    examples: Sequence[Example], features: Sequence[Feature], spans: Spans, null_threshold: float = 0.0
+) -> dict[str, Prediction]:
+    """An answer for every example, by id; row i of `spans` belongs to features[i].
+
+    The best span of all windows competes with the lowest null score of all windows, since every window but the one
+    with the answer should say "not here". The answer is "" when null_odds > null_threshold. The text is cut from the
+    raw context; a span of white space alone is no candidate, and the same characters seen through two windows are one.
+    Where there is no candidate at all, null_odds is infinite.
+    """
+    if len(features) != len(spans.score):
+        raise ValueError(f"{len(features)} features, but spans for {len(spans.score)}")
+    null_scores = np.full(len(examples), np.inf)
+    np.minimum.at(null_scores, [feature.example for feature in features], spans.null_score.double().cpu().numpy())
+    answers = _answers(examples, features, spans)
+    return {
+        example.id: _predict(scores, null_score, null_threshold)
+        for example, scores, null_score in zip(examples, answers, null_scores.tolist(), strict=True)
+    }
+
+
+def official_files(predictions: Mapping[str, Prediction]) -> OfficialFiles:
+    """Predictions in the shapes that SQuAD's own scripts write and read."""
+    return OfficialFiles(
+        predictions={id: prediction.text for id, prediction in predictions.items()},
+        nbest={id: [candidate._asdict() for candidate in prediction.n_best] for id, prediction in predictions.items()},
+        # JSON has no infinity.
+        null_odds={id: min(prediction.null_odds, sys.float_info.max) for id, prediction in predictions.items()},
+    )
+
+
+def cut(context: str, begin: int, end: int) -> tuple[int, str]:
+    """Characters begin to end of the raw context without blank edges, and where they now begin."""
+    text = context[begin:end].lstrip(EDGES)
+    return end - len(text), text.rstrip(EDGES)
+
+
+def _answers(examples: Sequence[Example], features: Sequence[Feature], spans: Spans) -> list[list[tuple[str, float]]]:
+    """For each example at most n (text, score), best first, gathered from all of its windows."""
+    score = spans.score.double().cpu().numpy()  # (F, n)
+    n_best = score.shape[1]
+    begin, end = _characters(features, spans)  # (F, n) each
+    example = np.array([feature.example for feature in features])[:, None].repeat(n_best, axis=1)
+
+    real = score > -np.inf
+    score, begin, end, example = score[real], begin[real], end[real], example[real]  # flat from here on
+    order = np.lexsort((-score, example))  # by example, then best first
+
+    found: list[dict[tuple[int, str], float]] = [{} for _ in examples]
+    columns = (column[order].tolist() for column in (example, begin, end, score))
+    for index, first, last, value in zip(*columns, strict=True):
+        kept = found[index]
+        if len(kept) == n_best:
+            continue
+        place, text = cut(examples[index].context, first, last)
+        if text:
+            kept.setdefault((place, text), value)
+    return [[(text, value) for (_, text), value in kept.items()] for kept in found]
+
+
+def _characters(features: Sequence[Feature], spans: Spans) -> tuple[np.ndarray, np.ndarray]:
+    """Where each span begins and ends in its raw context, (F, n); of no meaning where the score is -inf."""
+    # All windows' offsets in one table, behind a row for spans that do not exist.
+    table = np.concatenate([np.zeros((1, 2), dtype=np.int32), *(feature.offsets for feature in features)])
+    sizes = np.array([len(feature.offsets) for feature in features], dtype=np.int64)
+    context_start = np.array([feature.context_start for feature in features], dtype=np.int64)
+    shift = (1 + sizes.cumsum() - sizes - context_start)[:, None]  # token of a feature -> row of the table
+    real = spans.score.cpu().numpy() > -np.inf
+    first = np.where(real, spans.start.cpu().numpy() + shift, 0)
+    last = np.where(real, spans.end.cpu().numpy() + shift, 0)
+    return table[first, 0], table[last, 1]
+
+
+def _predict(answers: list[tuple[str, float]], null_score: float, null_threshold: float) -> Prediction:
+    null_odds = null_score - answers[0][1] if answers else math.inf
+    text = "" if not answers or null_odds > null_threshold else answers[0][0]
+    # Equals keep their order: a span that ties with the null candidate stands before it, as it wins at threshold 0.
+    ranked = sorted([*answers, ("", null_score)], key=lambda answer: -answer[1])
+    weights = [math.exp(score - ranked[0][1]) for _, score in ranked]
+    total = sum(weights)
+    n_best = [Candidate(text, score, weight / total) for (text, score), weight in zip(ranked, weights, strict=True)]
+    return Prediction(text, null_odds, n_best)
+
+
+def _check(start: Tensor, end: Tensor, context_mask: Tensor, max_answer_tokens: int, n_best: int) -> None:
+    if start.dim() != 2 or start.size(1) == 0 or not start.shape == end.shape == context_mask.shape:
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in (start, end, context_mask))
+        raise ValueError(f"start, end and context_mask must have one shape (B, T), T at least 1, not {shapes}")
+    if context_mask.dtype != torch.bool:
+        raise ValueError(f"context_mask must be bool, not {context_mask.dtype}")
+    if max_answer_tokens < 1 or n_best < 1:
+        raise ValueError(f"max_answer_tokens ({max_answer_tokens}) and n_best ({n_best}) must be at least 1")

@@ -1,0 +1,190 @@
+"""Fine-tune an encoder to answer questions with a span of a passage, as the report does.
+
+python train_qa.py                                                  the embedded demo, two minutes on a laptop
+python train_qa.py --recipe modern --weights DIR --train FILE --valid FILE --out runs/NAME
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from minitransformer import checkpoint, files, recipe
+from minitransformer.errors import RunError, command_line
+from minitransformer.optim import check_loss, linear_rate, parameter_groups, step_rate
+from minitransformer.recipe import option
+from minitransformer.run import Log, choose_device, epoch_order, open_run_folder
+from qa import demo, metrics, squad
+from qa.features import Feature, collate, featurise
+from qa.plots import plot_losses
+from qa.predict import read, span_loss
+from qa.spans import official_files, predictions
+from qa.squad import Example
+from weights import load_pretrained, load_tokenizer, save_pretrained
+
+
+@dataclass(frozen=True)
+class Recipe:
+    weights: str = option("demo-bert-fa", "checkpoint: a folder in Hugging Face layout, or a name")
+    train: str = option("demo", "training questions: SQuAD .json or .json.gz, or demo")
+    valid: str = option("demo", "validation questions, likewise")
+    limit_train: int = option(0, "only the first N training questions; 0: all", at_least=0)
+    limit_valid: int = option(0, "only the first N validation questions; 0: all", at_least=0)
+    # features
+    max_length: int = option(512, "longest input in tokens", at_least=1)
+    stride: int = option(-1, "tokens that windows share; -1: no windows, long contexts are cut", at_least=-1)
+    # training
+    epochs: int = option(1, "passes over the training questions", at_least=0)
+    max_steps: int = option(0, "stop after N steps; 0: after the epochs", at_least=0)
+    batch_size: int = option(16, "features in a step", at_least=1)
+    learning_rate: float = option(5e-5, "of AdamW, at its highest", at_least=0.0)
+    weight_decay: float = option(0.1, "of AdamW", at_least=0.0)
+    decay_all: bool = option(True, "decay biases and norms too")
+    schedule: str = option(
+        "step", "step: times gamma per epoch; linear: warm-up, then down to 0", choices=("step", "linear")
+    )
+    gamma: float = option(0.1, "factor of the step schedule", at_least=0.0)
+    warmup: float = option(0.0, "part of all steps in which the linear schedule rises", at_least=0.0, at_most=1.0)
+    clip_norm: float = option(0.0, "largest norm of the gradient; 0: no clipping", at_least=0.0)
+    head_dropout: float = option(0.2, "before the span classifier", at_least=0.0, at_most=1.0)
+    # evaluation
+    max_answer_tokens: int = option(512, "longest answer", at_least=1)
+    n_best: int = option(20, "candidates kept in nbest.json", at_least=1)
+    null_threshold: float = option(0.0, "no answer where its score exceeds the best span's by more")
+    eval_tokens: int = option(8192, "padded tokens in an evaluation batch", at_least=1)
+    # the run
+    seed: int = option(0, "of every random choice", at_least=0)
+    print_every: int = option(100, "steps between printed lines", at_least=1)
+    checkpoint_every: int = option(0, "steps between checkpoints; 0: none", at_least=0)
+    device: str = option("cpu", "where to run", choices=("cpu", "cuda"))
+    out: str = option("", "run folder; default runs/RECIPE", passing=True)
+    resume: bool = option(False, "go on from the newest checkpoint in --out", passing=True)
+
+
+@command_line
+def main() -> None:
+    name, job = recipe.parse(Recipe, default="demo-qa", description=__doc__)
+    began = time.monotonic()
+    device = choose_device(job.device)
+    torch.manual_seed(job.seed)
+
+    # file -> examples -> features
+    tokenizer = load_tokenizer(job.weights)
+    model = load_pretrained(job.weights, "question-answering").to(device)
+    model.dropout.p = job.head_dropout
+    stride = None if job.stride < 0 else job.stride
+    train_examples = read_examples(job.train, "train", job.limit_train)
+    valid_examples = read_examples(job.valid, "valid", job.limit_valid)
+    train_features = featurise(train_examples, tokenizer, job.max_length, stride)
+    valid_features = featurise(valid_examples, tokenizer, job.max_length, stride)
+    if job.max_length > model.config.positions:
+        raise RunError(f"max_length {job.max_length}: {job.weights} has {model.config.positions} positions")
+    folder = open_run_folder(job.out, name, job, job.resume)
+    if job.valid == "demo":
+        squad.write(folder / "valid.json", valid_examples)  # for qa.predict and qa.evaluate
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    print(f"{job.weights}: {parameters:,} parameters; {len(train_examples):,} questions to train on, "
+          f"{len(valid_examples):,} to validate; everything goes to {folder}/", flush=True)  # fmt: skip
+
+    losses = train(model, train_features, job, folder)
+    save_pretrained(model, folder / "model", tokenizer)
+    plot_losses(losses, job.print_every, folder)
+    scores = evaluate(model, valid_examples, valid_features, job, folder)
+    print_scores(scores, time.monotonic() - began)
+    print(f"ask it:  python -m qa.ask --model {folder}/model")
+
+
+def train(model: torch.nn.Module, features: list[Feature], job: Recipe, folder: Path) -> list[float]:
+    """The loop. Returns the loss of every step."""
+    device = next(model.parameters()).device
+    steps_per_epoch = -(-len(features) // job.batch_size)
+    steps = job.epochs * steps_per_epoch
+    steps = min(steps, job.max_steps) if job.max_steps else steps
+    optimizer = torch.optim.AdamW(
+        parameter_groups(model, job.weight_decay, job.decay_all), job.learning_rate, fused=True
+    )
+
+    done = 0
+    saved = checkpoint.whole_checkpoints(folder / "checkpoints")
+    if job.resume and saved:
+        done = checkpoint.load_checkpoint(saved[-1], model, optimizer)
+        print(f"resumed at step {done} of {steps} from {saved[-1]}", flush=True)
+    columns = ["step", "epoch", "loss", "running_mean", "lr", "tokens_per_second"]
+    log = Log(folder / "log.csv", columns, resume_step=done if job.resume else None)
+
+    model.train()
+    with tqdm(total=steps, initial=done, unit="step", desc="training", smoothing=0.1) as bar:
+        for step in range(done, steps):
+            epoch, batch_number = divmod(step, steps_per_epoch)
+            if step == done or batch_number == 0:
+                order = epoch_order(len(features), job.seed, epoch).tolist()
+                epoch_losses = [row["loss"] for row in log.rows if row["epoch"] == epoch + 1]
+
+            if job.schedule == "step":
+                rate = job.learning_rate * step_rate(step, steps_per_epoch, job.gamma)
+            else:
+                rate = job.learning_rate * linear_rate(step, round(job.warmup * steps), steps)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+
+            started = time.monotonic()
+            chosen = order[batch_number * job.batch_size : (batch_number + 1) * job.batch_size]
+            batch = collate([features[index] for index in chosen], model.config.pad_id).to(device)
+            start_logits, end_logits = model(batch.input_ids, batch.token_type_ids, batch.attention_mask)
+            loss = span_loss(start_logits, end_logits, batch.start, batch.end)
+            check_loss(loss.item(), step + 1, saved[-1] if saved else None)
+            loss.backward()
+            if job.clip_norm:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), job.clip_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+
+            epoch_losses.append(loss.item())
+            mean = sum(epoch_losses) / len(epoch_losses)
+            speed = int(batch.attention_mask.sum()) / (time.monotonic() - started)
+            log.add(
+                step=step + 1, epoch=epoch + 1, loss=loss.item(), running_mean=mean, lr=rate, tokens_per_second=speed
+            )
+            bar.set_postfix_str(f"loss {mean:.3f}, {speed:,.0f} tokens/s", refresh=False)
+            bar.update()
+            if (batch_number + 1) % job.print_every == 0:
+                bar.write(f"Epoch [{epoch + 1}] Batch [{batch_number + 1}] - Loss = {mean:.4f}")
+            if job.checkpoint_every and (step + 1) % job.checkpoint_every == 0:
+                log.sync()
+                saved.append(checkpoint.save_checkpoint(folder / "checkpoints", step + 1, model, optimizer))
+    log.close()
+    return [row["loss"] for row in log.rows]
+
+
+def evaluate(
+    model: torch.nn.Module, examples: list[Example], features: list[Feature], job: Recipe, folder: Path
+) -> dict[str, float]:
+    """Answer the validation questions, write the official files and metrics.json, return the metrics."""
+    spans, loss = read(model, features, job.eval_tokens, job.max_answer_tokens, job.n_best)
+    answers = predictions(examples, features, spans, job.null_threshold)
+    official = official_files(answers)
+    # The threshold search needs every question's best span, also where "no answer" won.
+    best_text = {id: next((c.text for c in answer.n_best if c.text), "") for id, answer in answers.items()}
+    scores = metrics.squad_v2(examples, best_text, official.null_odds, threshold=job.null_threshold)
+    scores["loss"] = loss
+    files.write_json(folder / "predictions.json", official.predictions)
+    files.write_json(folder / "nbest.json", official.nbest)
+    files.write_json(folder / "null_odds.json", official.null_odds)
+    files.write_json(folder / "metrics.json", scores)
+    return scores
+
+
+def read_examples(source: str, part: str, limit: int) -> list[Example]:
+    examples = demo.examples(part) if source == "demo" else squad.read(source)
+    return examples[:limit] if limit else examples
+
+
+def print_scores(scores: dict[str, float], seconds: float) -> None:
+    shown = ("exact", "f1", "HasAns_exact", "HasAns_f1", "NoAns_exact", "loss")
+    print("  ".join(f"{name} {scores[name]:.2f}" for name in shown if name in scores), f" in {seconds:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""Checkpoint folders in: config.json and safetensors, read exactly or refused.
+
+A name that is missing, extra or of another shape ends the load with its name, unless the task's table in maps.py
+says that the head may be fresh or that the name is dropped on purpose. There is no partial load.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from minitransformer.errors import WeightsError
+from weights import maps
+
+SHIPPED = Path(__file__).parent  # checkpoints that ship stand beside this file and can be named
+BARE_PARTS = ("embeddings.", "encoder.", "pooler.")  # what a file of a bare encoder has in place of the prefix
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+
+def load_pretrained(folder: str | Path, task: str, fresh_head: bool = True) -> nn.Module:
+    """A model for `task` with the weights of an HF folder, in float32 and evaluation mode.
+
+    folder: a path, or the name of a checkpoint that ships (demo-bert-fa).
+    task: "encoder", "question-answering" or "masked-lm".
+    fresh_head: whether a head that the task declares fresh may be missing; it is then drawn from torch's random
+    generator, to be trained. Where answers are wanted at once, pass False: a random head answers too, but wrongly.
+
+    Raises WeightsError, in one line, on anything missing, extra, misshapen or unreadable.
+    """
+    folder = find_folder(folder)
+    architecture, config = read_config(folder)
+    if task not in architecture.tasks:
+        raise WeightsError(f"{folder}: this model has no task {task!r}; it has {', '.join(architecture.tasks)}")
+    table = architecture.tasks[task]
+    with torch.device("meta"):  # names and shapes only; the numbers come from the file
+        model = table.model(config)
+    names = maps.expand(table.names, config.layers)  # ours -> HF's
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+
+    tensors = read_tensors(folder, architecture.prefix)
+    missing = {ours for ours, hf in names.items() if hf not in tensors}
+    if missing and (missing != table.fresh_head or not fresh_head):
+        first = min(names[ours] for ours in missing)
+        remedy = "train it first" if missing == table.fresh_head else "the file is not whole, or of another model"
+        raise WeightsError(f"{folder}: {len(missing)} tensors are missing, first {first}: {remedy}")
+    for hf in set(tensors) - set(names.values()):
+        if hf not in table.tied and not hf.startswith(table.dropped):
+            raise WeightsError(f"{folder}: unexpected tensor {hf}: the file is of another model than config.json says")
+    for copy, original in table.tied.items():
+        if copy in tensors and not torch.equal(tensors[copy], tensors[original]):
+            raise WeightsError(f"{folder}: {copy} differs from {original}, but this model ties the two")
+
+    state = {}
+    for ours, hf in names.items():
+        if ours in missing:
+            state[ours] = _fresh(ours, shapes[ours], config.initializer_range)
+        elif tensors[hf].shape == shapes[ours]:
+            state[ours] = tensors[hf]
+        else:
+            raise WeightsError(
+                f"{folder}: {hf} has shape {tuple(tensors[hf].shape)}, config.json asks for {tuple(shapes[ours])}"
+            )
+    model.load_state_dict(state, assign=True)
+    return model.eval()
+
+
+def find_folder(folder: str | Path) -> Path:
+    """A checkpoint's folder from its path or its name. WeightsError when there is none."""
+    for candidate in (Path(folder), SHIPPED / folder):
+        if (candidate / "config.json").is_file():
+            return candidate
+    if Path(folder).is_dir():
+        raise WeightsError(f"{folder}: no config.json: not a checkpoint folder in Hugging Face layout")
+    shipped = ", ".join(sorted(path.parent.name for path in SHIPPED.glob("*/config.json")))
+    raise WeightsError(f"{folder}: no such folder; give the path of a checkpoint folder, or a name: {shipped}")
+
+
+def read_config(folder: Path) -> tuple[maps.Architecture, Any]:
+    """The architecture that config.json names, and its sizes and constants."""
+    path = folder / "config.json"
+    settings = read_json(path)
+    model_type = settings.get("model_type")
+    if model_type not in maps.ARCHITECTURES:
+        known = ", ".join(maps.ARCHITECTURES)
+        raise WeightsError(f"{path}: model_type is {model_type!r}; this project has {known}")
+    architecture = maps.ARCHITECTURES[model_type]
+    return architecture, maps.config_from_hf(architecture, settings, where=str(path))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file of a checkpoint folder."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise WeightsError(f"{path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{path}: not JSON ({error}); fetch the file again") from error
+    if not isinstance(value, dict):
+        raise WeightsError(f"{path}: not a JSON object; fetch the file again")
+    return value
+
+
+def read_tensors(folder: Path, prefix: str) -> dict[str, Tensor]:
+    """Every float tensor of the folder, float32, under its present-day HF name with the encoder's prefix."""
+    tensors: dict[str, Tensor] = {}
+    for path in _tensor_files(folder):
+        for name, tensor in _read_file(path).items():
+            name = maps.modern_name(name)
+            if name.startswith(BARE_PARTS):
+                name = prefix + name
+            if name in tensors:
+                raise WeightsError(f"{path}: {name} stands twice in this checkpoint, under an old and a new name")
+            tensors[name] = tensor
+    return tensors
+
+
+def _tensor_files(folder: Path) -> list[Path]:
+    """model.safetensors, or the shards that model.safetensors.index.json lists."""
+    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if whole.is_file():
+        return [whole]
+    if not index.is_file():
+        raise WeightsError(f"{folder}: no model.safetensors: not a whole checkpoint folder")
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
+        raise WeightsError(f"{index}: no weight_map from names to shards; fetch the file again")
+    shards = sorted(set(weight_map.values()))
+    for shard in shards:
+        if Path(shard).name != shard or not (folder / shard).is_file():
+            raise WeightsError(f"{index}: shard {shard} is not in the folder; fetch it")
+    return [folder / shard for shard in shards]
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    """The tensors of one safetensors file, widened to float32. Whole numbers (position ids) stay as they are."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise WeightsError(f"{path}: not a whole safetensors file ({error}); fetch it again") from error
+    # The copy matters: a tensor that still lies in the file changes, or crashes the process, when the file does.
+    return {
+        name: tensor.to(torch.float32, copy=True) if tensor.dtype in FLOATS else tensor.clone()
+        for name, tensor in tensors.items()
+    }
+
+
+def _fresh(name: str, shape: torch.Size, std: float) -> Tensor:
+    """A fresh parameter as BERT starts it: weights normal, biases zero."""
+    return torch.empty(shape).normal_(std=std) if name.endswith("weight") else torch.zeros(shape)

@@ -1,0 +1,233 @@
+"""Literal name tables: our names <-> the names in Hugging Face (HF) checkpoint files.
+
+Nothing else in the project knows an HF name. q, k and v stay separate in both, so that a map is only a renaming.
+In the tables `{layer}` stands for 0 ... L - 1. What a checkpoint holds and a task does not use is dropped on
+purpose, by a name listed here, never by silence.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from minitransformer import bert
+from minitransformer.errors import WeightsError
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one task reads of one architecture's checkpoint."""
+
+    model: type[nn.Module]
+    architecture: str  # HF's class name, for config.json
+    names: dict[str, str]  # our parameter -> HF's
+    fresh_head: frozenset[str]  # our parameters that a checkpoint may lack, all together
+    dropped: tuple[str, ...]  # prefixes of HF names that this task does not use
+    tied: dict[str, str]  # HF name that repeats another -> the name it must equal
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One `model_type` of config.json."""
+
+    config: type
+    fields: dict[str, str]  # our config field -> HF's
+    constants: dict[str, tuple[Any, ...]]  # HF settings that would change the numbers -> the values that we compute
+    prefix: str  # before the encoder's names; files written from a bare encoder lack it
+    tasks: dict[str, Task]
+
+
+# ---------------------------------------------------------------------------------------------------- BERT
+
+BERT_FIELDS = {
+    "vocabulary": "vocab_size",
+    "width": "hidden_size",
+    "layers": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "ffn_width": "intermediate_size",
+    "activation": "hidden_act",
+    "dropout": "hidden_dropout_prob",
+    "attention_dropout": "attention_probs_dropout_prob",
+    "head_dropout": "classifier_dropout",
+    "positions": "max_position_embeddings",
+    "segments": "type_vocab_size",
+    "norm_eps": "layer_norm_eps",
+    "initializer_range": "initializer_range",
+    "pad_id": "pad_token_id",
+}
+
+BERT_CONSTANTS = {
+    "position_embedding_type": ("absolute",),
+    "is_decoder": (False,),
+    "add_cross_attention": (False,),
+    "tie_word_embeddings": (True,),
+}
+
+BERT_ENCODER = {
+    "embeddings.token.weight": "bert.embeddings.word_embeddings.weight",
+    "embeddings.position.weight": "bert.embeddings.position_embeddings.weight",
+    "embeddings.segment.weight": "bert.embeddings.token_type_embeddings.weight",
+    "embeddings.norm.weight": "bert.embeddings.LayerNorm.weight",
+    "embeddings.norm.bias": "bert.embeddings.LayerNorm.bias",
+    "layers.{layer}.attention.query.weight": "bert.encoder.layer.{layer}.attention.self.query.weight",
+    "layers.{layer}.attention.query.bias": "bert.encoder.layer.{layer}.attention.self.query.bias",
+    "layers.{layer}.attention.key.weight": "bert.encoder.layer.{layer}.attention.self.key.weight",
+    "layers.{layer}.attention.key.bias": "bert.encoder.layer.{layer}.attention.self.key.bias",
+    "layers.{layer}.attention.value.weight": "bert.encoder.layer.{layer}.attention.self.value.weight",
+    "layers.{layer}.attention.value.bias": "bert.encoder.layer.{layer}.attention.self.value.bias",
+    "layers.{layer}.attention.output.weight": "bert.encoder.layer.{layer}.attention.output.dense.weight",
+    "layers.{layer}.attention.output.bias": "bert.encoder.layer.{layer}.attention.output.dense.bias",
+    "layers.{layer}.attention_norm.weight": "bert.encoder.layer.{layer}.attention.output.LayerNorm.weight",
+    "layers.{layer}.attention_norm.bias": "bert.encoder.layer.{layer}.attention.output.LayerNorm.bias",
+    "layers.{layer}.ffn_up.weight": "bert.encoder.layer.{layer}.intermediate.dense.weight",
+    "layers.{layer}.ffn_up.bias": "bert.encoder.layer.{layer}.intermediate.dense.bias",
+    "layers.{layer}.ffn_down.weight": "bert.encoder.layer.{layer}.output.dense.weight",
+    "layers.{layer}.ffn_down.bias": "bert.encoder.layer.{layer}.output.dense.bias",
+    "layers.{layer}.ffn_norm.weight": "bert.encoder.layer.{layer}.output.LayerNorm.weight",
+    "layers.{layer}.ffn_norm.bias": "bert.encoder.layer.{layer}.output.LayerNorm.bias",
+}
+
+QA_HEAD = {
+    "span.weight": "qa_outputs.weight",
+    "span.bias": "qa_outputs.bias",
+}
+
+BERT_MLM_HEAD = {
+    "transform.weight": "cls.predictions.transform.dense.weight",
+    "transform.bias": "cls.predictions.transform.dense.bias",
+    "transform_norm.weight": "cls.predictions.transform.LayerNorm.weight",
+    "transform_norm.bias": "cls.predictions.transform.LayerNorm.bias",
+    "bias": "cls.predictions.bias",
+}
+
+BERT_TIED = {
+    "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+    "cls.predictions.decoder.bias": "cls.predictions.bias",
+}
+
+# The pooler fed the next-sentence head; position_ids is a constant that old files carry.
+BERT_UNUSED = ("bert.pooler.", "bert.embeddings.position_ids", "cls.seq_relationship.")
+
+
+def _inside(names: dict[str, str]) -> dict[str, str]:
+    """The encoder's names where it is a part, `encoder`, of a model with a head."""
+    return {f"encoder.{ours}": hf for ours, hf in names.items()}
+
+
+BERT = Architecture(
+    config=bert.BertConfig,
+    fields=BERT_FIELDS,
+    constants=BERT_CONSTANTS,
+    prefix="bert.",
+    tasks={
+        "encoder": Task(
+            model=bert.Bert,
+            architecture="BertModel",
+            names=BERT_ENCODER,
+            fresh_head=frozenset(),
+            dropped=(*BERT_UNUSED, "cls.predictions.", "qa_outputs."),
+            tied={},
+        ),
+        "question-answering": Task(
+            model=bert.BertForQuestionAnswering,
+            architecture="BertForQuestionAnswering",
+            names=_inside(BERT_ENCODER) | QA_HEAD,
+            fresh_head=frozenset(QA_HEAD),
+            dropped=(*BERT_UNUSED, "cls.predictions."),
+            tied={},
+        ),
+        "masked-lm": Task(
+            model=bert.BertForMaskedLM,
+            architecture="BertForMaskedLM",
+            names=_inside(BERT_ENCODER) | BERT_MLM_HEAD,
+            fresh_head=frozenset(),
+            dropped=(*BERT_UNUSED, "qa_outputs."),
+            tied=BERT_TIED,
+        ),
+    },
+)
+
+ARCHITECTURES = {"bert": BERT}
+
+
+# ---------------------------------------------------------------------------------------------------- use
+
+# TensorFlow's names for a LayerNorm's parameters, in the oldest PyTorch files.
+OLD_ENDINGS = {".LayerNorm.gamma": ".LayerNorm.weight", ".LayerNorm.beta": ".LayerNorm.bias"}
+
+
+def expand(names: dict[str, str], layers: int) -> dict[str, str]:
+    """A table with every `{layer}` written out."""
+    return {
+        ours.replace("{layer}", str(layer)): hf.replace("{layer}", str(layer))
+        for ours, hf in names.items()
+        for layer in (range(layers) if "{layer}" in ours else [0])
+    }
+
+
+def modern_name(name: str) -> str:
+    """A name from a file, with an old LayerNorm ending replaced."""
+    for old, new in OLD_ENDINGS.items():
+        if name.endswith(old):
+            return name.removesuffix(old) + new
+    return name
+
+
+def find(model: nn.Module) -> tuple[str, Architecture, str, Task]:
+    """The model_type, architecture, task name and task that a model of ours belongs to."""
+    for model_type, architecture in ARCHITECTURES.items():
+        for name, task in architecture.tasks.items():
+            if type(model) is task.model:
+                return model_type, architecture, name, task
+    raise WeightsError(f"{type(model).__name__} is not one of our models: it has no table of names in weights/maps.py")
+
+
+def config_from_hf(architecture: Architecture, settings: dict[str, Any], where: str) -> Any:
+    """Our configuration out of config.json's settings. WeightsError names the setting that cannot be."""
+    for key, known in architecture.constants.items():
+        if settings.get(key, known[0]) not in known:
+            raise WeightsError(
+                f"{where}: {key} is {settings[key]!r}, which this model does not compute (only {known[0]!r})"
+            )
+
+    values = {}
+    for field in dataclasses.fields(architecture.config):
+        key = architecture.fields[field.name]
+        value = settings.get(key)
+        if value is None:  # absent, or null: HF's default, which is ours
+            continue
+        if field.type is float and type(value) is int:
+            value = float(value)
+        if type(value) is not field.type:
+            raise WeightsError(f"{where}: {key} is {value!r}, not {field.type.__name__}")
+        values[field.name] = value
+    if "head_dropout" not in values and "dropout" in values:
+        values["head_dropout"] = values["dropout"]  # as HF reads `classifier_dropout: null`
+    return _checked(architecture.config(**values), architecture.fields, where)
+
+
+def _checked(config: Any, fields: dict[str, str], where: str) -> Any:
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.type is int and value < (0 if field.name == "pad_id" else 1):
+            raise WeightsError(f"{where}: {fields[field.name]} is {value}, which no model has")
+        if field.name.endswith("dropout") and not 0 <= value <= 1:
+            raise WeightsError(f"{where}: {fields[field.name]} is {value}, not a probability")
+    if config.pad_id >= config.vocabulary:
+        raise WeightsError(
+            f"{where}: {fields['pad_id']} {config.pad_id} is outside the {fields['vocabulary']} of {config.vocabulary}"
+        )
+    if config.activation not in bert.ACTIVATIONS:
+        known = ", ".join(bert.ACTIVATIONS)
+        raise WeightsError(f"{where}: unknown {fields['activation']} {config.activation!r}; known are {known}")
+    if config.width % config.heads:
+        raise WeightsError(
+            f"{where}: {fields['width']} {config.width} is not a multiple of {fields['heads']} {config.heads}"
+        )
+    return config
+
+
+def config_to_hf(architecture: Architecture, config: Any) -> dict[str, Any]:
+    """config.json's settings out of our configuration."""
+    return {hf: getattr(config, ours) for ours, hf in architecture.fields.items()}

@@ -1,0 +1,57 @@
+"""Checkpoint folders out, in HF layout: transformers loads them as they are, and so do we."""
+
+from pathlib import Path
+
+from safetensors.torch import save
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from minitransformer import files
+from weights import maps
+from weights.tokenizer import special_tokens
+
+
+def save_pretrained(
+    model: nn.Module, folder: str | Path, tokenizer: Tokenizer | None = None, labels: list[str] | None = None
+) -> None:
+    """Write config.json, model.safetensors (float32) and, if given, the tokenizer and the class names.
+
+    Every file appears whole or not at all; config.json, without which a folder is no checkpoint, comes last.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    model_type, architecture, _, task = maps.find(model)
+
+    if tokenizer is not None:
+        _save_tokenizer(tokenizer, folder, model.config.positions)
+    tensors = {
+        hf: model.get_parameter(ours).detach() for ours, hf in maps.expand(task.names, model.config.layers).items()
+    }
+    files.write_bytes(folder / "model.safetensors", safetensors_bytes(tensors))
+    settings = {"model_type": model_type, "architectures": [task.architecture], "dtype": "float32"}
+    if labels is not None:
+        settings["id2label"] = {str(number): label for number, label in enumerate(labels)}
+        settings["label2id"] = {label: number for number, label in enumerate(labels)}
+    files.write_json(folder / "config.json", settings | maps.config_to_hf(architecture, model.config))
+
+
+def safetensors_bytes(tensors: dict[str, Tensor]) -> bytes:
+    """The bytes of a safetensors file; `format` is what transformers asks for before it reads one."""
+    return save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, metadata={"format": "pt"})
+
+
+def _save_tokenizer(tokenizer: Tokenizer, folder: Path, positions: int) -> None:
+    files.write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
+    special = special_tokens(tokenizer)
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "cls_token": special.cls,
+        "sep_token": special.sep,
+        "pad_token": special.pad,
+        "unk_token": special.unk,
+        "mask_token": special.mask,
+        "model_max_length": positions,
+        "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
+    }
+    settings = {key: value for key, value in settings.items() if value is not None}
+    files.write_json(folder / "tokenizer_config.json", settings)

@@ -1,0 +1,170 @@
+"""Tokenizers in: tokenizer.json, or vocab.txt as BERT published it -> tokenizers.Tokenizer.
+
+What the caller gets knows its own special tokens: encoding a pair puts them in (the pair template), encoding a
+batch pads it. `special_tokens` reads their names back, so that no other code spells [CLS] or <s>.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+from minitransformer.errors import WeightsError
+from weights.load import find_folder, read_json
+
+BERT_SPECIAL = {  # what BERT's own code assumes of a vocab.txt that says nothing else
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "mask_token": "[MASK]",
+}
+
+
+class SpecialTokens(NamedTuple):
+    cls: str
+    sep: str
+    pad: str
+    unk: str | None
+    mask: str | None
+
+
+def load_tokenizer(folder: str | Path) -> Tokenizer:
+    """The tokenizer of an HF folder, with its pair template and its padding set, and truncation off.
+
+    Raises WeightsError when there is none, when it lacks a special token, or when its ids exceed the model's
+    vocabulary (a tokenizer of another checkpoint).
+    """
+    folder = find_folder(folder)
+    settings = _settings(folder)
+    if (folder / "tokenizer.json").is_file():
+        tokenizer = _read(folder / "tokenizer.json")
+    elif (folder / "vocab.txt").is_file():
+        settings = BERT_SPECIAL | settings
+        tokenizer = wordpiece(folder / "vocab.txt", settings)
+    else:
+        raise WeightsError(f"{folder}: no tokenizer.json and no vocab.txt; copy the checkpoint's tokenizer there")
+
+    tokenizer.no_truncation()
+    if tokenizer.num_special_tokens_to_add(is_pair=True) == 0:
+        tokenizer.post_processor = _pair_template(tokenizer, settings, folder)
+    if tokenizer.padding is None:
+        pad = _named(settings, "pad_token", folder)
+        tokenizer.enable_padding(pad_id=_id(tokenizer, pad, folder), pad_token=pad)
+    else:
+        padding = tokenizer.padding
+        tokenizer.enable_padding(pad_id=padding["pad_id"], pad_token=padding["pad_token"])  # to the longest
+
+    vocabulary = read_json(folder / "config.json").get("vocab_size")
+    largest = max(tokenizer.get_vocab(with_added_tokens=True).values())
+    if isinstance(vocabulary, int) and largest >= vocabulary:
+        raise WeightsError(
+            f"{folder}: the tokenizer has ids up to {largest}, config.json's vocab_size is {vocabulary}: "
+            "the tokenizer is of another checkpoint"
+        )
+    return tokenizer
+
+
+def special_tokens(tokenizer: Tokenizer) -> SpecialTokens:
+    """The special tokens by the part they play, read off the tokenizer itself.
+
+    [CLS] and [SEP] are the first and the last of an encoded text; the padding and the unknown token are settings;
+    the mask is the one special token that plays none of these parts, None if there is no such one.
+    """
+    tokens = tokenizer.encode("").tokens
+    cls, sep = tokens[0], tokens[-1]
+    pad = tokenizer.padding["pad_token"]
+    unk = _unknown(tokenizer)
+    special = [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special]
+    others = [token for token in special if token not in (cls, sep, pad, unk)]
+    return SpecialTokens(cls, sep, pad, unk, mask=others[0] if len(others) == 1 else None)
+
+
+def _unknown(tokenizer: Tokenizer) -> str | None:
+    """WordPiece names its unknown token; Unigram numbers it, and only its JSON tells the number."""
+    model = json.loads(tokenizer.to_str())["model"]
+    number = model.get("unk_id")
+    return model.get("unk_token") if number is None else tokenizer.id_to_token(number)
+
+
+def wordpiece(vocabulary: Path, settings: dict[str, Any]) -> Tokenizer:
+    """BERT's tokenizer: clean, lower-case and strip accents as told, split at spaces and punctuation, WordPiece.
+
+    settings: tokenizer_config.json's do_lower_case, strip_accents (null: as do_lower_case) and
+    tokenize_chinese_chars, and the special tokens' names.
+    """
+    pieces = _read_text(vocabulary).split("\n")
+    if pieces and not pieces[-1]:
+        pieces.pop()
+    ids = {piece.rstrip("\r"): number for number, piece in enumerate(pieces)}
+    special = {key: _named(settings, key, vocabulary) for key in BERT_SPECIAL}
+    for key, token in special.items():
+        if token not in ids:
+            raise WeightsError(f"{vocabulary}: {key} {token!r} is not in it: the vocabulary is of another checkpoint")
+
+    tokenizer = Tokenizer(models.WordPiece(ids, unk_token=special["unk_token"]))
+    tokenizer.normalizer = normalizers.BertNormalizer(
+        clean_text=True,
+        handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
+        strip_accents=settings.get("strip_accents"),
+        lowercase=settings.get("do_lower_case", True),
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in special.values()])
+    return tokenizer
+
+
+def _pair_template(tokenizer: Tokenizer, settings: dict[str, Any], folder: Path) -> processors.TemplateProcessing:
+    """[CLS] A [SEP] B [SEP], segment 0 up to the first [SEP], 1 after it (BERT, section 3)."""
+    cls, sep = (_named(settings, key, folder) for key in ("cls_token", "sep_token"))
+    return processors.TemplateProcessing(
+        single=f"{cls}:0 $A:0 {sep}:0",
+        pair=f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
+        special_tokens=[(token, _id(tokenizer, token, folder)) for token in (cls, sep)],
+    )
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """special_tokens_map.json and tokenizer_config.json, the latter winning, as transformers reads them."""
+    settings: dict[str, Any] = {}
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+        if (folder / name).is_file():
+            settings |= read_json(folder / name)
+    return settings
+
+
+def _named(settings: dict[str, Any], key: str, where: Path) -> str:
+    token = settings.get(key)
+    if isinstance(token, dict):  # an AddedToken written out
+        token = token.get("content")
+    if not isinstance(token, str) or not token:
+        raise WeightsError(f"{where}: no {key}; name it in tokenizer_config.json")
+    return token
+
+
+def _id(tokenizer: Tokenizer, token: str, folder: Path) -> int:
+    number = tokenizer.token_to_id(token)
+    if number is None:
+        raise WeightsError(f"{folder}: the tokenizer has no {token!r}, which tokenizer_config.json names")
+    return number
+
+
+def _read(path: Path) -> Tokenizer:
+    text = _read_text(path)
+    try:
+        return Tokenizer.from_str(text)
+    except BaseException as error:  # the Rust library raises a bare Exception, or a PanicException on some damage
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+        raise WeightsError(f"{path}: not a tokenizer ({error}); fetch the file again") from error
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise WeightsError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise WeightsError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); fetch the file again") from error
