@@ -1,7 +1,8 @@
 """Checkpoints: everything that a run needs to go on as if it had never stopped.
 
 A checkpoint is a folder of safetensors and JSON, no pickle: model, optimizer, random state, step. The order of the
-data follows from seed and epoch, the losses so far stand in log.csv. It is written under a temporary name and renamed when whole, so `latest` never sees half of one.
+data follows from seed and epoch, and the losses so far stand in log.csv. It is written under a temporary name and
+renamed when whole, so nobody ever finds half of one.
 """
 
 import json

@@ -20,7 +20,7 @@ FOLDER = Path(__file__).parents[1] / "recipes"
 
 
 def parse(recipe_type: type, default: str, description: str, argv: list[str] | None = None) -> tuple[str, Any]:
-    """A command line's recipe, and its name. `--recipe` takes a name in recipes/ or a file; `default` is its default."""
+    """A command line's recipe, and its name. `--recipe` takes a name in recipes/ or a file."""
     parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
     parser.add_argument("--recipe", default=default, help=f"a name in recipes/ or a TOML file (default {default})")
     for field in dataclasses.fields(recipe_type):

@@ -1,0 +1,49 @@
+"""The fast path against the formula, and the formula against torch's own."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from minitransformer.attention import attention, explicit_attention, fast_attention
+from minitransformer.packing import Packing
+
+H, D = 3, 8
+
+
+def packed_inputs(lengths):
+    torch.manual_seed(0)
+    keep = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    packing = Packing.of(keep)
+    return [torch.randn(sum(lengths), H, D, requires_grad=True) for _ in range(3)], packing
+
+
+def test_attention_matches_torch():
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(2, H, 7, D) for _ in range(3))
+    keep = torch.tensor([[True] * 7, [True] * 4 + [False] * 3])[:, None, None, :]
+    expected = F.scaled_dot_product_attention(query, key, value, attn_mask=keep)
+    torch.testing.assert_close(attention(query, key, value, keep), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("drop", [0.0, 1e-12], ids=["fused kernel", "training path"])
+@pytest.mark.parametrize("lengths", [[6], [1], [5, 2, 9], [1, 1], [0, 4]], ids=str)
+def test_fast_attention_equals_the_formula(lengths, drop):
+    inputs, packing = packed_inputs(lengths)
+    fast = fast_attention(*inputs, packing, drop)  # a dropout of 1e-12 takes the training path and drops nothing
+    explicit = explicit_attention(*inputs, packing, 0.0)
+    torch.testing.assert_close(fast, explicit, rtol=1e-5, atol=1e-5)
+    weight = torch.randn_like(fast)
+    for ours, expected in zip(
+        torch.autograd.grad(fast, inputs, weight), torch.autograd.grad(explicit, inputs, weight), strict=True
+    ):
+        torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_fast_attention_drops_weights_not_values():
+    inputs, packing = packed_inputs([40, 30])
+    ones = torch.ones_like(inputs[2])
+    mixed = fast_attention(inputs[0], inputs[1], ones, packing, 0.5)
+    # With values of 1 the result is the sum of the weights left, the same in all D dimensions, 1 on average.
+    assert torch.equal(mixed, mixed[..., :1].expand_as(mixed))
+    assert mixed.std() > 0.05
+    assert abs(mixed.mean().item() - 1) < 0.1

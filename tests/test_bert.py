@@ -1,0 +1,206 @@
+"""BERT against transformers' BERT: forward and gradients, every part, several configurations."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+import transformers
+
+from minitransformer.attention import explicit_attention
+from minitransformer.bert import PADDING_LOGIT, Bert, BertConfig, BertForMaskedLM, BertForQuestionAnswering
+from weights import load_pretrained
+from weights.compare import compare, compare_models, first_difference, random_inputs
+
+SMALL = {
+    "vocab_size": 99,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": 40,
+}
+CONFIGURATIONS = {
+    "base": {},
+    "one head": {"num_attention_heads": 1, "num_hidden_layers": 1},
+    "gelu_new": {"hidden_act": "gelu_new"},
+    "relu, large epsilon": {"hidden_act": "relu", "layer_norm_eps": 1e-3},
+    "wide weights": {"initializer_range": 0.3},
+    "pad id 1, one segment": {"pad_token_id": 1, "type_vocab_size": 1},
+    "many heads, narrow feed-forward": {"num_attention_heads": 16, "intermediate_size": 8},
+}
+TASKS = {
+    "encoder": transformers.BertModel,
+    "question-answering": transformers.BertForQuestionAnswering,
+    "masked-lm": transformers.BertForMaskedLM,
+}
+
+
+def hf_folder(folder, task="question-answering", **settings):
+    """A random HF model, saved; its norms and biases are random too, since at 1 and 0 they would hide mistakes."""
+    torch.manual_seed(0)
+    model = TASKS[task](transformers.BertConfig(**(SMALL | settings)))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("settings", CONFIGURATIONS.values(), ids=CONFIGURATIONS.keys())
+def test_bert_matches_hf(tmp_path, task, settings):
+    parts = compare(hf_folder(tmp_path, task, **settings), task)
+    assert first_difference(parts) is None
+    assert len(parts) == 4 + 8 * (SMALL | settings)["num_hidden_layers"] + {"encoder": 0, "masked-lm": 2}.get(task, 1)
+    assert any(part.gradient > 0 or part.output > 0 for part in parts), "two different computations agree to the last bit"
+
+
+def test_bert_matches_hf_without_mask_and_segments(tmp_path):
+    folder = hf_folder(tmp_path)
+    ids = random_inputs(load_pretrained(folder, "encoder").config)["input_ids"]
+    assert first_difference(compare(folder, "question-answering", {"input_ids": ids})) is None
+
+
+def test_bert_matches_hf_where_padding_stands_left(tmp_path):
+    folder = hf_folder(tmp_path)
+    inputs = random_inputs(load_pretrained(folder, "encoder").config)
+    inputs = {name: tensor.flip(1) for name, tensor in inputs.items()}
+    # HF counts positions from the left edge, padding included; so do we.
+    assert first_difference(compare(folder, "encoder", inputs)) is None
+
+
+def test_bert_matches_hf_on_the_real_checkpoint(assets):
+    folder = assets / "weights/e5-small-fa"
+    inputs = random_inputs(load_pretrained(folder, "encoder").config, batch=4, length=60)
+    assert first_difference(compare(folder, "encoder", inputs)) is None
+
+
+def test_compare_names_the_first_part_that_differs(tmp_path):
+    folder = hf_folder(tmp_path)
+    ours = load_pretrained(folder, "question-answering")
+    theirs = transformers.BertForQuestionAnswering.from_pretrained(folder)
+    ours.encoder.layers[1].attention_norm.eps = 1e-2
+    parts = compare_models(ours, theirs, random_inputs(ours.config))
+    assert first_difference(parts).startswith("first to differ: encoder.layers.1.attention_norm, output")
+
+
+def test_compare_sees_a_gradient_that_differs(tmp_path):
+    folder = hf_folder(tmp_path)
+    ours = load_pretrained(folder, "question-answering")
+    theirs = transformers.BertForQuestionAnswering.from_pretrained(folder)
+    ours.encoder.layers[1].ffn_up.weight.register_hook(lambda gradient: gradient * 1.01)
+    parts = compare_models(ours, theirs, random_inputs(ours.config))
+    assert first_difference(parts).startswith("first to differ: encoder.layers.1.ffn_up, gradient")
+
+
+def test_twenty_training_steps_match_hf(tmp_path):
+    folder = hf_folder(tmp_path, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    ours = load_pretrained(folder, "question-answering").train()
+    theirs = transformers.BertForQuestionAnswering.from_pretrained(folder).train()
+    our_optimizer = torch.optim.AdamW(ours.parameters(), 1e-3, weight_decay=0.1, fused=True)
+    their_optimizer = torch.optim.AdamW(theirs.parameters(), 1e-3, weight_decay=0.1)
+    for step in range(20):
+        inputs = random_inputs(ours.config, batch=6, seed=step)
+        keep = inputs["attention_mask"].bool()
+        length = keep.sum(1)
+        targets = [torch.randint(1000, (6,)) % length for _ in range(2)]
+        logits = theirs(**inputs)
+        their_loss = sum(
+            # HF gives padding a share of the probability, unless it is masked.
+            F.cross_entropy(part.masked_fill(~keep, PADDING_LOGIT), target)
+            for part, target in zip((logits.start_logits, logits.end_logits), targets, strict=True)
+        )
+        our_loss = sum(F.cross_entropy(part, target) for part, target in zip(ours(**inputs), targets, strict=True))
+        assert abs(our_loss.item() - their_loss.item()) < 1e-4, f"step {step}"
+        for loss, optimizer in ((our_loss, our_optimizer), (their_loss, their_optimizer)):
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "millions"),
+    [
+        ({"width": 768, "layers": 12, "heads": 12, "ffn_width": 3072}, 110),
+        ({"width": 1024, "layers": 24, "heads": 16, "ffn_width": 4096}, 340),
+    ],
+    ids=["BASE", "LARGE"],
+)
+def test_parameter_counts_are_the_papers(sizes, millions):
+    config = BertConfig(**sizes)
+    with torch.device("meta"):
+        parameters = sum(parameter.numel() for parameter in Bert(config).parameters())
+        theirs = transformers.BertModel(
+            transformers.BertConfig(
+                hidden_size=config.width,
+                num_hidden_layers=config.layers,
+                num_attention_heads=config.heads,
+                intermediate_size=config.ffn_width,
+            ),
+            add_pooling_layer=False,
+        )
+    assert parameters == sum(parameter.numel() for parameter in theirs.parameters())
+    pooler = config.width**2 + config.width  # the paper counts it
+    assert round((parameters + pooler) / 1e6) == pytest.approx(millions, rel=0.015)
+
+
+@pytest.mark.parametrize("lengths", [[1], [7], [5, 1, 9], [4, 4], [0, 3]], ids=str)
+def test_packed_and_explicit_paths_agree(lengths):
+    torch.manual_seed(0)
+    model = BertForQuestionAnswering(
+        BertConfig(vocabulary=50, width=16, layers=2, heads=4, ffn_width=20, positions=12)
+    ).eval()
+    keep = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    ids = torch.randint(50, keep.shape)
+    gradients, logits = [], []
+    for explicit in (False, True):
+        for layer in model.encoder.layers if explicit else ():
+            layer.attention.attend = explicit_attention
+        model.zero_grad()
+        start, end = model(ids, attention_mask=keep)
+        (start[keep].square().sum() + end[keep].sum()).backward()
+        logits.append(torch.stack([start, end]))
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    torch.testing.assert_close(*logits, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-5)
+
+
+def test_padding_changes_nothing_and_gets_nothing():
+    torch.manual_seed(0)
+    config = BertConfig(vocabulary=50, width=16, layers=2, heads=4, ffn_width=20, positions=12)
+    encoder, reader = Bert(config).eval(), BertForQuestionAnswering(config).eval()
+    ids = torch.randint(1, 50, (1, 5))
+    padded = F.pad(ids, (0, 4), value=7)
+    keep = F.pad(torch.ones_like(ids), (0, 4)).bool()
+    hidden = encoder(padded, attention_mask=keep)
+    torch.testing.assert_close(hidden[:, :5], encoder(ids))
+    assert hidden[:, 5:].count_nonzero() == 0
+    start, _ = reader(padded, attention_mask=keep)
+    assert (start[:, 5:] == PADDING_LOGIT).all()
+    assert start.softmax(1)[:, 5:].count_nonzero() == 0
+
+
+def test_masked_lm_gives_logits_where_asked():
+    torch.manual_seed(0)
+    model = BertForMaskedLM(BertConfig(vocabulary=50, width=16, layers=1, heads=2, ffn_width=20)).eval()
+    ids = torch.randint(50, (3, 8))
+    keep = torch.arange(8) < torch.tensor([8, 3, 5])[:, None]
+    positions = keep & (torch.rand(3, 8) < 0.5)
+    everywhere = model(ids, attention_mask=keep)
+    assert everywhere.shape == (3, 8, 50)
+    torch.testing.assert_close(model(ids, attention_mask=keep, positions=positions), everywhere[positions])
+    assert everywhere[~keep].count_nonzero() == 0
+
+
+def test_every_parameter_gets_a_gradient():
+    model = BertForQuestionAnswering(BertConfig(vocabulary=50, width=16, layers=2, heads=4, ffn_width=20))
+    start, end = model(torch.randint(50, (2, 6)), torch.tensor([[0, 0, 0, 1, 1, 1]]).expand(2, 6))
+    (start.square() + end.square()).sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, f"no gradient for {name}"
+
+
+def test_a_text_longer_than_the_position_table_is_refused():
+    model = Bert(BertConfig(vocabulary=50, width=16, layers=1, heads=2, ffn_width=20, positions=8))
+    with pytest.raises(ValueError, match="9 tokens, but the model has 8 positions"):
+        model(torch.zeros(1, 9, dtype=torch.long))

@@ -1,0 +1,47 @@
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+from minitransformer.bert import BertConfig, BertForQuestionAnswering
+from minitransformer.errors import RunError
+from minitransformer.optim import check_loss, linear_rate, parameter_groups, step_rate
+
+
+def test_step_rate_matches_torch():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.1)
+    for epoch in range(3):
+        for batch in range(4):
+            assert step_rate(epoch * 4 + batch, 4, 0.1) == pytest.approx(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+        scheduler.step()
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 7])
+def test_linear_rate_matches_hf(warmup):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    scheduler = transformers.get_linear_schedule_with_warmup(optimizer, warmup, 30)
+    for step in range(30):
+        assert linear_rate(step, warmup, 30) == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+
+
+def test_parameter_groups_hold_every_parameter_once():
+    model = BertForQuestionAnswering(BertConfig(vocabulary=50, width=16, layers=2, heads=4, ffn_width=20))
+    for decay_all in (False, True):
+        groups = parameter_groups(model, 0.1, decay_all)
+        inside = [parameter for group in groups for parameter in group["params"]]
+        assert len(inside) == len({id(parameter) for parameter in inside}) == len(list(model.parameters()))
+    spared = {id(parameter) for parameter in parameter_groups(model, 0.1, False)[1]["params"]}
+    for name, parameter in model.named_parameters():
+        assert (id(parameter) in spared) == (name.endswith("bias") or "norm" in name), name
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf"), float("-inf")])
+def test_check_loss_names_step_and_checkpoint(loss):
+    check_loss(1.5, 3, None)
+    with pytest.raises(RunError, match=r"at step 7.*last good checkpoint: runs/x/checkpoints/step-0000005"):
+        check_loss(loss, 7, Path("runs/x/checkpoints/step-0000005"))

@@ -1,0 +1,229 @@
+"""Our model against transformers' on the same folder, part by part: python -m weights.compare FOLDER
+
+Both load the folder, read the same random tokens (with segments and padding) and run backward from the same loss. For
+every part that has parameters the outputs at real tokens and the gradients of its parameters are compared, in the order
+in which the parts compute, so the first one that differs is the one to look at. The tests of the models use this code.
+transformers is needed here and nowhere else (pip install transformers).
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from minitransformer.errors import UserError, command_line
+from weights import maps
+from weights.load import find_folder, load_pretrained, read_config
+
+TOLERANCE = 1e-5  # relative and absolute
+OUTPUTS = ("last_hidden_state", "start_logits", "end_logits", "logits")  # transformers' names of what we return too
+
+
+class Part(NamedTuple):
+    """The largest differences of one part with parameters, as multiples of what is allowed are `..._excess`."""
+
+    name: str
+    output: float
+    gradient: float
+    output_excess: float  # largest |ours - theirs| / (atol + rtol * |theirs|): equal if at most 1
+    gradient_excess: float
+
+    @property
+    def equal(self) -> bool:
+        return self.output_excess <= 1 and self.gradient_excess <= 1  # False for NaN too
+
+
+def compare(folder: str | Path, task: str, inputs: dict[str, Tensor] | None = None) -> list[Part]:
+    """Every part of the folder's model in the order of computation. inputs: as the model's, `random_inputs` if None."""
+    folder = find_folder(folder)
+    ours = load_pretrained(folder, task, fresh_head=False)
+    theirs = load_theirs(folder, task)
+    return compare_models(ours, theirs, inputs or random_inputs(ours.config))
+
+
+def compare_models(ours: nn.Module, theirs: nn.Module, inputs: dict[str, Tensor]) -> list[Part]:
+    """The same for two models at hand: ours, and the HF model with the same weights. Both are run in evaluation mode."""
+    keep = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"])).bool()
+    names = module_names(ours, theirs)
+    our_outputs = run(ours.eval(), dict.fromkeys(names), inputs, keep)
+    their_outputs = run(theirs.eval(), dict.fromkeys(names.values()), inputs, keep)
+
+    parts = []
+    for name in our_outputs:
+        output, output_excess = difference(our_outputs[name], their_outputs[names[name]])
+        our_parameters = dict(ours.get_submodule(name).named_parameters(recurse=False))
+        their_module = theirs.get_submodule(names[name])
+        gradients = [
+            difference(_gradient(parameter), _gradient(their_module.get_parameter(kind)))
+            for kind, parameter in our_parameters.items()
+        ]
+        gradient, gradient_excess = (max(column) for column in zip(*gradients, strict=True))
+        parts.append(Part(name, output, gradient, output_excess, gradient_excess))
+    return parts
+
+
+def random_inputs(config: nn.Module, batch: int = 3, length: int = 24, seed: int = 0) -> dict[str, Tensor]:
+    """Random tokens in texts of falling length, down to a single token, each of two segments."""
+    generator = torch.Generator().manual_seed(seed)
+    length = min(length, config.positions)
+    lengths = torch.linspace(length, 1, batch).long()
+    keep = torch.arange(length) < lengths[:, None]  # (B, T)
+    ids = torch.randint(config.vocabulary, (batch, length), generator=generator)
+    segments = (torch.arange(length) >= lengths[:, None] // 3).long() % config.segments
+    return {
+        "input_ids": ids.masked_fill(~keep, config.pad_id),
+        "token_type_ids": segments * keep,
+        "attention_mask": keep.long(),
+    }
+
+
+def load_theirs(folder: Path, task: str) -> nn.Module:
+    """transformers' model for a task, from the same folder."""
+    try:
+        import transformers
+    except ImportError:
+        raise UserError("weights.compare needs transformers: pip install transformers") from None
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    loaders = {
+        "encoder": transformers.AutoModel,
+        "question-answering": transformers.AutoModelForQuestionAnswering,
+        "masked-lm": transformers.AutoModelForMaskedLM,
+    }
+    return loaders[task].from_pretrained(folder, dtype=torch.float32)
+
+
+def run(model: nn.Module, modules: dict[str, None], inputs: dict[str, Tensor], keep: Tensor) -> dict[str, Tensor]:
+    """Forward with a record of what the named modules return at real tokens, (N, ...), then backward."""
+    outputs: dict[str, Tensor] = {}
+
+    def recorder(name: str):
+        def hook(module: nn.Module, arguments: tuple, output: Tensor) -> None:
+            outputs[name] = _real(output.detach(), keep)
+
+        return hook
+
+    handles = [model.get_submodule(name).register_forward_hook(recorder(name)) for name in modules]
+    model.zero_grad()
+    result = model(**inputs)
+    for handle in handles:
+        handle.remove()
+    loss_of(result, keep).backward()
+    return outputs
+
+
+def loss_of(result: object, keep: Tensor) -> Tensor:
+    """One number to run backward from, that every output at a real token enters with a weight of its own."""
+    if isinstance(result, dict):  # transformers' output; it may hold a pooler's too, which we do not build
+        result = [result[name] for name in OUTPUTS if name in result]
+    tensors = [result] if isinstance(result, Tensor) else result
+    real = [_real(tensor, keep) for tensor in tensors]
+    weighted = [(tensor * torch.linspace(-1, 1, tensor.numel()).view_as(tensor)).sum() for tensor in real]
+    return sum(total / tensor.numel() ** 0.5 for total, tensor in zip(weighted, real, strict=True))
+
+
+def module_names(ours: nn.Module, theirs: nn.Module) -> dict[str, str]:
+    """Our modules with parameters -> theirs.
+
+    The tables in maps.py know the names in files. What the classes call their parts in memory differs from those in
+    some releases of transformers, so we number their parameters, save them, and see under which name each number went.
+    """
+    numbered = {name: parameter.detach().clone() for name, parameter in theirs.named_parameters()}
+    in_memory = list(numbered)
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+        for number, parameter in enumerate(theirs.parameters()):
+            parameter.fill_(number)
+        theirs.save_pretrained(folder)
+        for name, parameter in theirs.named_parameters():
+            parameter.copy_(numbered[name])
+        saved = {name: int(tensor.flatten()[0]) for name, tensor in load_file(Path(folder) / "model.safetensors").items()}
+    *_, architecture, _, task = maps.find(ours)
+    names = {}
+    for our_name, file_name in maps.expand(task.names, ours.config.layers).items():
+        number = saved.get(file_name, saved.get(file_name.removeprefix(architecture.prefix)))
+        our_module, their_module = (name.rpartition(".")[0] for name in (our_name, in_memory[number]))
+        if our_module:  # a parameter of the whole model has no module of its own
+            names[our_module] = their_module
+    return names
+
+
+def difference(ours: Tensor, theirs: Tensor) -> tuple[float, float]:
+    """The largest difference, and the largest as a multiple of what is allowed. Infinite where shapes differ."""
+    if ours.shape != theirs.shape:
+        return float("inf"), float("inf")
+    apart = (ours - theirs).abs()
+    return apart.max().item(), (apart / (TOLERANCE + TOLERANCE * theirs.abs())).max().item()
+
+
+def first_difference(parts: list[Part]) -> str | None:
+    """In words, the first part whose output differs, or, if none does, the last whose gradient does (backward order)."""
+    for part in parts:
+        if not part.output_excess <= 1:
+            return f"first to differ: {part.name}, output off by {part.output:.1e}"
+    for part in reversed(parts):
+        if not part.gradient_excess <= 1:
+            return f"first to differ: {part.name}, gradient off by {part.gradient:.1e}, all outputs equal"
+    return None
+
+
+def table(parts: list[Part]) -> str:
+    """A row per layer with its largest differences."""
+    rows: dict[str, list[Part]] = {}
+    for part in parts:
+        rows.setdefault(_layer(part.name), []).append(part)
+    lines = [f"{'layer':<14} {'output':>9} {'gradient':>9}"]
+    for layer, members in rows.items():
+        output, gradient = max(part.output for part in members), max(part.gradient for part in members)
+        verdict = "equal" if all(part.equal for part in members) else "DIFFERS"
+        lines.append(f"{layer:<14} {output:9.1e} {gradient:9.1e}  {verdict}")
+    return "\n".join(lines)
+
+
+def default_task(folder: Path) -> str:
+    """The task that config.json's `architectures` names, else the encoder."""
+    architecture, _ = read_config(folder)
+    named = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or []
+    return next((name for name, task in architecture.tasks.items() if task.architecture in named), "encoder")
+
+
+def _layer(name: str) -> str:
+    words = name.removeprefix("encoder.").split(".")
+    if words[0] == "layers":
+        return ".".join(words[:2])
+    return words[0] if name.startswith(("embeddings", "encoder.")) else "head"
+
+
+def _real(tensor: Tensor, keep: Tensor) -> Tensor:
+    """(B, T, ...) or, for positions, (1, T, ...) -> (N, ...); what is packed already stays."""
+    if tensor.shape[1:2] != keep.shape[1:] or tensor.shape[0] not in (1, keep.size(0)):
+        return tensor
+    return tensor.expand(keep.size(0), *tensor.shape[1:])[keep]
+
+
+def _gradient(parameter: nn.Parameter) -> Tensor:
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+
+
+@command_line
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m weights.compare", description=__doc__.split("\n\n")[0])
+    parser.add_argument("folder", help="a checkpoint folder in Hugging Face layout, or the name of one that ships")
+    parser.add_argument("--task", choices=["encoder", "question-answering", "masked-lm"], help="default: config.json's")
+    args = parser.parse_args()
+    folder = find_folder(args.folder)
+    task = args.task or default_task(folder)
+    parts = compare(folder, task)
+    print(f"{folder} as {task}: largest differences from transformers, {TOLERANCE:.0e} allowed (relative and absolute)")
+    print(table(parts))
+    verdict = first_difference(parts)
+    print(verdict or f"equal in all {len(parts)} parts")
+    raise SystemExit(1 if verdict else 0)
+
+
+if __name__ == "__main__":
+    main()
