@@ -55,7 +55,7 @@ class Recipe:
     null_threshold: float = option(0.0, "no answer where its score exceeds the best span's by more")
     eval_tokens: int = option(8192, "padded tokens in an evaluation batch", at_least=1)
     # the run
-    seed: int = option(0, "of every random choice", at_least=0)
+    seed: int = option(0, "of every random choice", at_least=0, at_most=2**32 - 1)
     print_every: int = option(100, "steps between printed lines", at_least=1)
     checkpoint_every: int = option(0, "steps between checkpoints; 0: none", at_least=0)
     device: str = option("cpu", "where to run", choices=("cpu", "cuda"))
@@ -80,7 +80,7 @@ def main() -> None:
     train_features = featurise(train_examples, tokenizer, job.max_length, stride)
     valid_features = featurise(valid_examples, tokenizer, job.max_length, stride)
     if job.max_length > model.config.positions:
-        raise RunError(f"max_length {job.max_length}: {job.weights} has {model.config.positions} positions")
+        raise RunError(f"max_length {job.max_length}: {job.weights} has {model.config.positions} positions; lower it")
     folder = open_run_folder(job.out, name, job, job.resume)
     if job.valid == "demo":
         squad.write(folder / "valid.json", valid_examples)  # for qa.predict and qa.evaluate
@@ -134,7 +134,7 @@ def train(model: torch.nn.Module, features: list[Feature], job: Recipe, folder: 
             batch = collate([features[index] for index in chosen], model.config.pad_id).to(device)
             start_logits, end_logits = model(batch.input_ids, batch.token_type_ids, batch.attention_mask)
             loss = span_loss(start_logits, end_logits, batch.start, batch.end)
-            check_loss(loss.item(), step + 1, saved[-1] if saved else None)
+            check_loss(loss.item(), step + 1, checkpoint.last_good(saved, step))
             loss.backward()
             if job.clip_norm:
                 torch.nn.utils.clip_grad_norm_(model.parameters(), job.clip_norm)

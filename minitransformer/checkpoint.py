@@ -23,8 +23,8 @@ from minitransformer.errors import RunError
 def save_checkpoint(folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, keep: int = 2) -> Path:
     """Write `folder`/step-NNNNNNN and drop all but the newest `keep`."""
     folder.mkdir(parents=True, exist_ok=True)
-    final = folder / f"step-{step:07d}"
-    temporary = folder / f".step-{step:07d}.tmp"
+    final = folder / _name(step)
+    temporary = folder / f".{final.name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     optimizer_tensors, groups = _flatten(optimizer.state_dict())
@@ -43,6 +43,12 @@ def save_checkpoint(folder: Path, step: int, model: nn.Module, optimizer: torch.
 def whole_checkpoints(folder: Path) -> list[Path]:
     """Finished checkpoints, oldest first."""
     return sorted(folder.glob("step-*"))
+
+
+def last_good(saved: list[Path], step: int) -> Path | None:
+    """The newest checkpoint but the one of `step`, for when the weights after `step` steps give no finite loss."""
+    good = [path for path in saved if path.name != _name(step)]
+    return good[-1] if good else None
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
@@ -65,6 +71,10 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
         raise RunError(
             f"{path}: this checkpoint cannot be read ({error}); delete it to go on from the one before"
         ) from error
+
+
+def _name(step: int) -> str:
+    return f"step-{step:07d}"
 
 
 def _random_state() -> dict[str, Tensor]:

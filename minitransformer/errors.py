@@ -5,7 +5,11 @@ Libraries raise these; only a command line turns one into a message: one line on
 
 import functools
 import sys
+import unicodedata
 from collections.abc import Callable
+
+JOINERS = "\u200c\u200d"  # ZWNJ and ZWJ: of category Cf, and letters of Persian all the same
+INTERRUPTED = 130  # the exit status after Ctrl-C by the shells' custom, 128 + SIGINT
 
 
 class UserError(Exception):
@@ -33,15 +37,27 @@ def command_line(main: Callable[[], None]) -> Callable[[], None]:
 
     @functools.wraps(main)
     def wrapped() -> None:
+        status = 2
         try:
             main()
         except UserError as error:
             message = str(error)
         except OSError as error:
             message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        except KeyboardInterrupt:
+            message, status = "interrupted", INTERRUPTED
         else:
             return
-        print("error: " + " ".join(message.split()), file=sys.stderr)
-        raise SystemExit(2)
+        print("error: " + printable(message), file=sys.stderr)
+        raise SystemExit(status)
 
     return wrapped
+
+
+def printable(text: str) -> str:
+    """The text on one line, without the characters that command a terminal or turn the direction of writing.
+
+    These are the Unicode categories Cc (escape sequences begin with one), Cf and Cs (half characters).
+    """
+    line = " ".join(text.split())
+    return "".join(c for c in line if c in JOINERS or unicodedata.category(c) not in ("Cc", "Cf", "Cs"))

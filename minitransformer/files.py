@@ -5,11 +5,16 @@ import os
 import tempfile
 from pathlib import Path
 
+from minitransformer.errors import RunError
+
 
 def write_bytes(path: str | Path, data: bytes) -> None:
     """Replace `path` by `data` in one step. A reader, or a crash, sees the old file or the new one."""
     path = Path(path)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    except OSError as error:  # about a name that nobody has asked for: say whose
+        raise OSError(error.errno, error.strerror, str(path)) from error
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
@@ -30,6 +35,17 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: object) -> None:
     """Write `value` as indented UTF-8 JSON; Persian text stays readable."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def check_writable(path: str | Path) -> None:
+    """RunError where a file `path` could not be written. To be asked before hours of work, not after them."""
+    path = Path(path)
+    if path.is_dir():
+        raise RunError(f"{path}: it is a folder; give the name of a file")
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error.strerror}); give a file in a folder that exists") from error
 
 
 def sync_folder(folder: str | Path) -> None:

@@ -38,7 +38,8 @@ def linear_rate(step: int, warmup: int, total: int) -> float:
 def check_loss(loss: float, step: int, last_checkpoint: Path | None) -> None:
     """RunError when the loss is NaN or infinite: what follows could not be trusted."""
     if not math.isfinite(loss):
+        # The first step's loss owes nothing to the training.
+        remedy = "lower the learning rate or raise the warm-up" if step > 1 else "the weights it began with are bad"
         raise RunError(
-            f"loss is {loss} at step {step}: stopped; last good checkpoint: {last_checkpoint or 'none'}; "
-            "lower the learning rate or raise the warm-up"
+            f"loss is {loss} at step {step}: stopped; last good checkpoint: {last_checkpoint or 'none'}; {remedy}"
         )

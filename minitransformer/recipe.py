@@ -7,21 +7,22 @@ the dataclass's default.
 
 import argparse
 import dataclasses
-import difflib
 import json
 import math
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
 from minitransformer.errors import RecipeError
+from minitransformer.flags import FlagParser, nearest
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 
 
 def parse(recipe_type: type, default: str, description: str, argv: list[str] | None = None) -> tuple[str, Any]:
     """A command line's recipe, and its name. `--recipe` takes a name in recipes/ or a file."""
-    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
+    parser = FlagParser(description=description)
     parser.add_argument("--recipe", default=default, help=f"a name in recipes/ or a TOML file (default {default})")
     for field in dataclasses.fields(recipe_type):
         flag = "--" + field.name.replace("_", "-")
@@ -46,7 +47,7 @@ def find(name: str) -> Path:
         if path.is_file():
             return path
     known = sorted(path.stem for path in FOLDER.glob("*.toml"))
-    raise RecipeError(f"no recipe {name!r}{_nearest(name, known)}; recipes/ has {', '.join(known)}")
+    raise RecipeError(f"no recipe {name!r}{nearest(name, known)}; recipes/ has {', '.join(known)}")
 
 
 def write(recipe: Any) -> str:
@@ -58,31 +59,32 @@ def write(recipe: Any) -> str:
 def _from_file(recipe_type: type, path: Path) -> dict[str, Any]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number of thousands of digits
         raise RecipeError(f"{path}: not TOML: {error}") from error
     fields = {field.name: field for field in dataclasses.fields(recipe_type)}
     for name, value in values.items():
         if name not in fields:
-            raise RecipeError(f"{path}: unknown field {name!r}{_nearest(name, fields)}")
+            raise RecipeError(f"{path}: unknown field {name!r}{nearest(name, fields)}")
         values[name] = _typed(fields[name], value, f"{path}: {name}")
     return values
 
 
 def _from_flag(field: dataclasses.Field, text: Any) -> Any:
     flag = "--" + field.name.replace("_", "-")
-    if field.type in (str, bool):
-        return text
     try:
-        return _typed(field, field.type(text), flag)
+        value = field.type(text)
     except ValueError:
         raise RecipeError(f"{flag}: {text!r} is not {_kind(field)}") from None
+    return _typed(field, value, flag)
 
 
 def _typed(field: dataclasses.Field, value: Any, place: str) -> Any:
-    if field.type is float and type(value) is int:  # learning_rate = 1
+    if field.type is float and type(value) is int and abs(value) <= sys.float_info.max:  # learning_rate = 1
         value = float(value)
     if type(value) is not field.type or (field.type is float and not math.isfinite(value)):
         raise RecipeError(f"{place}: {value!r} is not {_kind(field)}")
+    if field.type is str and not _is_unicode(value):  # a file name of another encoding
+        raise RecipeError(f"{place}: {value!r} is not UTF-8")
     smallest = field.metadata.get("at_least")
     if smallest is not None and value < smallest:
         raise RecipeError(f"{place}: {value} is below {smallest}")
@@ -91,7 +93,7 @@ def _typed(field: dataclasses.Field, value: Any, place: str) -> Any:
         raise RecipeError(f"{place}: {value} is above {largest}")
     choices = field.metadata.get("choices")
     if choices and value not in choices:
-        raise RecipeError(f"{place}: {value!r}{_nearest(value, choices)}; choose from {', '.join(choices)}")
+        raise RecipeError(f"{place}: {value!r} is no choice{nearest(value, choices)}; choose from {', '.join(choices)}")
     return value
 
 
@@ -104,9 +106,8 @@ def _kind(field: dataclasses.Field) -> str:
     return {int: "a whole number", float: "a finite number", str: "a text", bool: "true or false"}[field.type]
 
 
-def _nearest(name: str, known: Any) -> str:
-    near = difflib.get_close_matches(str(name), list(known), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _toml(value: Any) -> str:

@@ -5,6 +5,7 @@ import dataclasses
 import os
 import tomllib
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,10 @@ def open_run_folder(out: str, name: str, settings: Any, resume: bool) -> Path:
         return folder
     if written.exists():
         raise RunError(f"{folder}: there is a run in it; choose another --out, or go on with it by --resume")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be made ({error.strerror}); choose another --out") from error
     files.write_text(written, recipe.write(settings))
     return folder
 
@@ -52,12 +56,8 @@ class Log:
     def __init__(self, path: Path, columns: list[str], resume_step: int | None = None) -> None:
         """resume_step: keep the lines up to this step, and drop what came after the checkpoint."""
         self.rows: list[dict[str, float]] = []
-        if resume_step is not None:
-            with path.open(encoding="utf-8", newline="") as file:
-                rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-            self.rows = [row for row in rows if row["step"] <= resume_step]
-            if len(self.rows) != resume_step:
-                raise RunError(f"{path}: {len(self.rows)} of {resume_step} steps are in it; it cannot be resumed from")
+        if resume_step:
+            self.rows = _read_log(path, columns, resume_step)
         lines = [",".join(columns), *(",".join(_number(row[name]) for name in columns) for row in self.rows)]
         files.write_text(path, "\n".join(lines) + "\n")
         self._columns = columns
@@ -79,6 +79,19 @@ def _number(value: float) -> str:
     return str(int(value)) if float(value).is_integer() else repr(float(value))
 
 
+def _read_log(path: Path, columns: list[str], steps: int) -> list[dict[str, float]]:
+    """The lines of the first `steps` steps. What follows them, a last line cut short perhaps, is not looked at."""
+    try:
+        with path.open(encoding="utf-8", errors="replace", newline="") as file:
+            lines = islice(csv.DictReader(file), steps)
+            rows = [{name: float(line[name]) for name in columns} for line in lines]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path}: cannot be read ({error}); the run cannot be resumed without it") from error
+    if [row["step"] for row in rows] != list(range(1, steps + 1)):
+        raise RunError(f"{path}: it does not hold the {steps} steps before the checkpoint; the run cannot be resumed")
+    return rows
+
+
 def _numbered(path: Path) -> Iterator[Path]:
     yield path
     number = 2
@@ -90,9 +103,9 @@ def _numbered(path: Path) -> Iterator[Path]:
 def _check_same_recipe(written: Path, settings: Any) -> None:
     try:
         before = tomllib.loads(written.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise RunError(f"{written.parent}: no run in it to resume; leave --resume away to start one") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise RunError(f"{written}: not TOML ({error}); the run cannot be resumed") from error
     now = tomllib.loads(recipe.write(settings))
     for field in dataclasses.fields(settings):

@@ -3,7 +3,6 @@
 python -m qa.predict --model runs/demo-qa/model --data valid.json --out predictions.json
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +13,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from minitransformer import files
-from minitransformer.errors import command_line
+from minitransformer.errors import RunError, command_line
+from minitransformer.flags import FlagParser, finite_number, whole_number
 from minitransformer.run import choose_device
 from qa import squad
 from qa.features import Feature, batches_by_tokens, collate, featurise
@@ -39,15 +39,20 @@ def span_loss(start_logits: Tensor, end_logits: Tensor, start: Tensor, end: Tens
 def read(
     model: nn.Module, features: Sequence[Feature], batch_tokens: int, max_answer_tokens: int, n_best: int = 1
 ) -> Read:
-    """The n best spans of every feature and the mean loss, in batches of like length and up to `batch_tokens`."""
+    """The n best spans of every feature and the mean loss, in batches of like length and up to `batch_tokens`.
+
+    Raises RunError where a logit is not finite: such a model has no answers.
+    """
     model.eval()
     device = next(model.parameters()).device
     batches = batches_by_tokens(features, batch_tokens)
     spans, loss = [], 0.0
-    with tqdm(total=len(features), desc="reading", unit="feature", leave=False) as bar:
+    with tqdm(total=len(features), desc="reading", unit="feature", leave=False, disable=None) as bar:
         for indices in batches:
             batch = collate([features[index] for index in indices], model.config.pad_id).to(device)
             start, end = model(batch.input_ids, batch.token_type_ids, batch.attention_mask)
+            if not (start.isfinite().all() and end.isfinite().all()):
+                raise RunError("the model answers with NaN: its weights are damaged, or its training has diverged")
             loss += span_loss(start, end, batch.start, batch.end, reduction="sum").item()
             spans.append(best_spans(start, end, batch.context_mask, max_answer_tokens, n_best))
             bar.update(len(indices))
@@ -56,17 +61,21 @@ def read(
 
 @command_line
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m qa.predict", description=__doc__.split("\n\n")[0])
+    parser = FlagParser(prog="python -m qa.predict", description=__doc__.split("\n\n")[0])
     parser.add_argument("--model", required=True, metavar="DIR", help="a trained model's folder, as runs/NAME/model")
     parser.add_argument("--data", required=True, metavar="FILE", help="questions, SQuAD .json or .json.gz")
     parser.add_argument("--out", required=True, metavar="FILE", help="where {id: answer} goes, as JSON")
-    parser.add_argument("--stride", type=int, default=128, help="tokens that windows of long contexts share (128)")
-    parser.add_argument("--max-answer-tokens", type=int, default=64, help="longest answer (64)")
-    parser.add_argument("--null-threshold", type=float, default=0.0, help="lower: more questions get no answer (0)")
-    parser.add_argument("--batch-tokens", type=int, default=8192, help="padded tokens in a batch (8192)")
+    count = whole_number(at_least=1)
+    parser.add_argument("--stride", type=whole_number(at_least=0), default=128, metavar="N",
+                        help="tokens that windows of long contexts share (128)")  # fmt: skip
+    parser.add_argument("--max-answer-tokens", type=count, default=64, metavar="N", help="longest answer (64)")
+    parser.add_argument("--null-threshold", type=finite_number, default=0.0, metavar="X",
+                        help="lower: more questions get no answer (0)")  # fmt: skip
+    parser.add_argument("--batch-tokens", type=count, default=8192, metavar="N", help="padded tokens in a batch (8192)")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     args = parser.parse_args()
 
+    files.check_writable(args.out)
     examples = squad.read(args.data)
     tokenizer = load_tokenizer(args.model)
     model = load_pretrained(args.model, "question-answering", fresh_head=False).to(choose_device(args.device))

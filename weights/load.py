@@ -45,8 +45,8 @@ def load_pretrained(folder: str | Path, task: str, fresh_head: bool = True) -> n
     if missing and (missing != table.fresh_head or not fresh_head):
         first = min(names[ours] for ours in missing)
         remedy = "train it first" if missing == table.fresh_head else "the file is not whole, or of another model"
-        raise WeightsError(f"{folder}: {len(missing)} tensors are missing, first {first}: {remedy}")
-    for hf in set(tensors) - set(names.values()):
+        raise WeightsError(f"{folder}: tensors are missing, {len(missing)} in all, first {first}: {remedy}")
+    for hf in sorted(set(tensors) - set(names.values())):
         if hf not in table.tied and not hf.startswith(table.dropped):
             raise WeightsError(f"{folder}: unexpected tensor {hf}: the file is of another model than config.json says")
     for copy, original in table.tied.items():
@@ -57,6 +57,10 @@ def load_pretrained(folder: str | Path, task: str, fresh_head: bool = True) -> n
     for ours, hf in names.items():
         if ours in missing:
             state[ours] = _fresh(ours, shapes[ours], config.initializer_range)
+        elif tensors[hf].dtype != torch.float32:
+            raise WeightsError(
+                f"{folder}: {hf} is {tensors[hf].dtype}, no float: fetch a checkpoint that is not quantised"
+            )
         elif tensors[hf].shape == shapes[ours]:
             state[ours] = tensors[hf]
         else:
@@ -83,7 +87,7 @@ def read_config(folder: Path) -> tuple[maps.Architecture, Any]:
     path = folder / "config.json"
     settings = read_json(path)
     model_type = settings.get("model_type")
-    if model_type not in maps.ARCHITECTURES:
+    if not isinstance(model_type, str) or model_type not in maps.ARCHITECTURES:
         known = ", ".join(maps.ARCHITECTURES)
         raise WeightsError(f"{path}: model_type is {model_type!r}; this project has {known}")
     architecture = maps.ARCHITECTURES[model_type]
@@ -122,6 +126,9 @@ def _tensor_files(folder: Path) -> list[Path]:
     whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if whole.is_file():
         return [whole]
+    if (folder / "pytorch_model.bin").is_file() and not index.is_file():
+        remedy = "load it with transformers and save_pretrained it"
+        raise WeightsError(f"{folder}: only pytorch_model.bin, which is a pickle and may run code: {remedy}")
     if not index.is_file():
         raise WeightsError(f"{folder}: no model.safetensors: not a whole checkpoint folder")
     weight_map = read_json(index).get("weight_map")

@@ -157,6 +157,10 @@ ARCHITECTURES = {"bert": BERT}
 OLD_ENDINGS = {".LayerNorm.gamma": ".LayerNorm.weight", ".LayerNorm.beta": ".LayerNorm.bias"}
 
 
+KINDS = {int: "a whole number", float: "a number", str: "a text"}
+LARGEST = 2**31  # above every setting of a model
+
+
 def expand(names: dict[str, str], layers: int) -> dict[str, str]:
     """A table with every `{layer}` written out."""
     return {
@@ -197,10 +201,10 @@ def config_from_hf(architecture: Architecture, settings: dict[str, Any], where: 
         value = settings.get(key)
         if value is None:  # absent, or null: HF's default, which is ours
             continue
-        if field.type is float and type(value) is int:
+        if field.type is float and type(value) is int and abs(value) < LARGEST:
             value = float(value)
         if type(value) is not field.type:
-            raise WeightsError(f"{where}: {key} is {value!r}, not {field.type.__name__}")
+            raise WeightsError(f"{where}: {key} is {value!r}, not {KINDS[field.type]}")
         values[field.name] = value
     if "head_dropout" not in values and "dropout" in values:
         values["head_dropout"] = values["dropout"]  # as HF reads `classifier_dropout: null`
@@ -210,9 +214,10 @@ def config_from_hf(architecture: Architecture, settings: dict[str, Any], where: 
 def _checked(config: Any, fields: dict[str, str], where: str) -> Any:
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if field.type is int and value < (0 if field.name == "pad_id" else 1):
+        lowest = 1 if field.type is int and field.name != "pad_id" else 0
+        if field.type in (int, float) and not lowest <= value < LARGEST:  # NaN is not either
             raise WeightsError(f"{where}: {fields[field.name]} is {value}, which no model has")
-        if field.name.endswith("dropout") and not 0 <= value <= 1:
+        if field.name.endswith("dropout") and value > 1:
             raise WeightsError(f"{where}: {fields[field.name]} is {value}, not a probability")
     if config.pad_id >= config.vocabulary:
         raise WeightsError(

@@ -7,6 +7,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from minitransformer import files
+from minitransformer.errors import WeightsError
 from weights import maps
 from weights.tokenizer import special_tokens
 
@@ -14,19 +15,24 @@ from weights.tokenizer import special_tokens
 def save_pretrained(
     model: nn.Module, folder: str | Path, tokenizer: Tokenizer | None = None, labels: list[str] | None = None
 ) -> None:
-    """Write config.json, model.safetensors (float32) and, if given, the tokenizer and the class names.
+    """Write config.json, model.safetensors and, if given, the tokenizer and the class names.
 
+    Numbers are written as the model has them; config.json asks for float32 to be made of them.
     Every file appears whole or not at all; config.json, without which a folder is no checkpoint, comes last.
+    Raises WeightsError on a model whose numbers are not finite: it would answer, and nobody would know.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     model_type, architecture, _, task = maps.find(model)
-
-    if tokenizer is not None:
-        _save_tokenizer(tokenizer, folder, model.config.positions)
     tensors = {
         hf: model.get_parameter(ours).detach() for ours, hf in maps.expand(task.names, model.config.layers).items()
     }
+    for hf, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise WeightsError(f"{hf} is not finite: {folder} was not written; lower the learning rate")
+
+    folder.mkdir(parents=True, exist_ok=True)
+    if tokenizer is not None:
+        _save_tokenizer(tokenizer, folder, model.config.positions)
     files.write_bytes(folder / "model.safetensors", safetensors_bytes(tensors))
     settings = {"model_type": model_type, "architectures": [task.architecture], "dtype": "float32"}
     if labels is not None:

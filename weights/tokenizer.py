@@ -56,14 +56,26 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         padding = tokenizer.padding
         tokenizer.enable_padding(pad_id=padding["pad_id"], pad_token=padding["pad_token"])  # to the longest
 
-    vocabulary = read_json(folder / "config.json").get("vocab_size")
+    _check_model(tokenizer, folder)
+    return tokenizer
+
+
+def _check_model(tokenizer: Tokenizer, folder: Path) -> None:
+    """WeightsError where the model beside the tokenizer has no row for an id, or for a segment, that it makes."""
+    config = read_json(folder / "config.json")
+    vocabulary, segments = config.get("vocab_size"), config.get("type_vocab_size")
     largest = max(tokenizer.get_vocab(with_added_tokens=True).values())
     if isinstance(vocabulary, int) and largest >= vocabulary:
         raise WeightsError(
             f"{folder}: the tokenizer has ids up to {largest}, config.json's vocab_size is {vocabulary}: "
             "the tokenizer is of another checkpoint"
         )
-    return tokenizer
+    highest = max(tokenizer.encode("", "").type_ids, default=0)
+    if isinstance(segments, int) and highest >= segments:
+        raise WeightsError(
+            f"{folder}: the tokenizer numbers the segments of a pair up to {highest}, "
+            f"config.json's type_vocab_size is {segments}: the tokenizer is of another checkpoint"
+        )
 
 
 def special_tokens(tokenizer: Tokenizer) -> SpecialTokens:
@@ -106,9 +118,9 @@ def wordpiece(vocabulary: Path, settings: dict[str, Any]) -> Tokenizer:
     tokenizer = Tokenizer(models.WordPiece(ids, unk_token=special["unk_token"]))
     tokenizer.normalizer = normalizers.BertNormalizer(
         clean_text=True,
-        handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
-        strip_accents=settings.get("strip_accents"),
-        lowercase=settings.get("do_lower_case", True),
+        handle_chinese_chars=_switch(settings, "tokenize_chinese_chars", True, vocabulary),
+        strip_accents=_switch(settings, "strip_accents", None, vocabulary),
+        lowercase=_switch(settings, "do_lower_case", True, vocabulary),
     )
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
@@ -133,6 +145,15 @@ def _settings(folder: Path) -> dict[str, Any]:
         if (folder / name).is_file():
             settings |= read_json(folder / name)
     return settings
+
+
+def _switch(settings: dict[str, Any], key: str, default: bool | None, where: Path) -> bool | None:
+    value = settings.get(key)
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        raise WeightsError(f"{where.with_name('tokenizer_config.json')}: {key} is {value!r}, not true or false")
+    return value
 
 
 def _named(settings: dict[str, Any], key: str, where: Path) -> str:

@@ -1,0 +1,133 @@
+"""What the benchmarks share: the machine they ran on, a table, HF's copy of our model, and what a step must compute."""
+
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from minitransformer.bert import PADDING_LOGIT, BertConfig
+from qa.features import Batch
+from weights import save_pretrained
+
+RACE_HEAD = ("contender", "median", "least to most", "speed-up")
+MATRIX = 2048  # side of the square matrices whose product shows what the machine can do
+
+
+def flops_per_step(lengths: Sequence[int], config: BertConfig) -> int:
+    """Useful floating point operations of one training step of a QA model on texts of `lengths` tokens.
+
+    Matrix products alone, a multiplication and an addition counting as two. For N tokens, width C, feed-forward
+    width F, L layers, and t tokens in a text:
+
+        query, key, value, output     N * 4 * 2 C^2         in every layer
+        feed-forward, up and down     N * 2 * 2 C F         in every layer (F = 4 C: 24 N C^2 with the line above)
+        scores, and their use         sum of 2 * 2 t^2 C    in every layer
+        span classifier               N * 2 * 2 C           once
+
+    The backward pass is twice the forward pass: a product's gradient is taken for either factor. Padding, dropout,
+    norms and recomputation are no useful work, so time spent on them lowers the share of the machine's rate.
+    """
+    tokens, width = sum(lengths), config.width
+    attention = sum(4 * length**2 * width for length in lengths)
+    layer = tokens * (8 * width**2 + 4 * width * config.ffn_width) + attention
+    return 3 * (config.layers * layer + tokens * 4 * width)
+
+
+def matrix_rate(repeats: int = 5) -> float:
+    """Floating point operations a second of a large float32 matrix product, the best of `repeats`."""
+    a, b = torch.rand(2, MATRIX, MATRIX)
+    return 2 * MATRIX**3 / min(seconds_of(lambda: a @ b) for _ in range(repeats + 1))  # the first warms up
+
+
+def seconds_of(call: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def race(contenders: Mapping[str, Callable[[], Any]], rounds: int) -> list[list[str]]:
+    """Rows of a table, under RACE_HEAD: a contender's name, its seconds, and how many times as fast as the first it is.
+
+    Rounds go through all contenders, A B C A B C, so that a slow moment hits all alike.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, contender in contenders.items():
+            seconds[name].append(seconds_of(contender))
+    medians = [statistics.median(values) for values in seconds.values()]
+    return [
+        [name, *spread(values), f"{medians[0] / median:.1f}"]
+        for (name, values), median in zip(seconds.items(), medians, strict=True)
+    ]
+
+
+def spread(seconds: Sequence[float]) -> list[str]:
+    """Two cells of a table: the median, and the least and the most."""
+    return [f"{statistics.median(seconds):.3g} s", f"{min(seconds):.3g} to {max(seconds):.3g}"]
+
+
+def table(*rows: Sequence[str]) -> str:
+    """Markdown; the first row is the head."""
+    head, *rest = ("| " + " | ".join(row) + " |" for row in rows)
+    return "\n".join([head, "|" + "---|" * len(rows[0]), *rest])
+
+
+def machine(threads: int | None = None) -> str:
+    """A line for the results: what ran them, and when."""
+    cpu = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), cpu)
+    threads = threads or torch.get_num_threads()
+    return f"{cpu}, {os.cpu_count()} cores, {threads} threads, torch {torch.__version__}, {date.today()}"
+
+
+def hf_copy(model: nn.Module) -> nn.Module:
+    """transformers' BertForQuestionAnswering with the weights of ours, as anybody would load it, in evaluation mode.
+
+    It goes by way of a folder, so a head that was fresh in ours is the same in the copy.
+    """
+    import transformers  # takes seconds and memory, which a measurement of ours alone should not pay
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    with tempfile.TemporaryDirectory() as folder:
+        save_pretrained(model, folder)
+        return transformers.BertForQuestionAnswering.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+class HFReader(nn.Module):
+    """HF's model behind the interface of ours: a dropout before the classifier, padding's logits masked."""
+
+    def __init__(self, model: nn.Module) -> None:
+        """model: ours, which is copied."""
+        super().__init__()
+        self.config = model.config  # ours, which `qa.predict.read` asks for the padding token
+        self.hf = hf_copy(model)
+        self.dropout = nn.Dropout(model.dropout.p)
+
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = self.hf.bert(input_ids, attention_mask.long(), token_type_ids).last_hidden_state  # (B, T, C)
+        logits = self.hf.qa_outputs(self.dropout(hidden))  # (B, T, 2)
+        start, end = logits.masked_fill(~attention_mask[..., None], PADDING_LOGIT).unbind(-1)
+        return start, end
+
+
+def widen(batch: Batch, length: int, pad_id: int) -> Batch:
+    """The batch padded to `length` tokens."""
+    more = (0, length - batch.input_ids.size(1))
+    return batch._replace(
+        input_ids=F.pad(batch.input_ids, more, value=pad_id),
+        token_type_ids=F.pad(batch.token_type_ids, more),
+        attention_mask=F.pad(batch.attention_mask, more),
+        context_mask=F.pad(batch.context_mask, more),
+    )

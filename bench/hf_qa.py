@@ -1,0 +1,88 @@
+"""train_qa.py's run with Hugging Face's model in place of ours, to compare exact and f1.
+
+python -m bench.hf_qa --weights DIR --train FILE --valid FILE --out DIR
+
+The flags and recipes are train_qa.py's. Features, their order, the first weights (those of a fresh head too), head
+dropout, AdamW's groups, learning rates, clipping and the scoring are those of train_qa.py; the model, its attention and
+its dropouts are HF's, and the loop is written out again. Dropout draws other numbers, so the scores come close, not
+equal. There are no checkpoints and no --resume.
+"""
+
+import time
+
+import torch
+from tqdm import tqdm
+
+from bench.common import HFReader
+from minitransformer import recipe
+from minitransformer.errors import RunError, command_line
+from minitransformer.optim import linear_rate, parameter_groups, step_rate
+from minitransformer.run import Log, choose_device, epoch_order, open_run_folder
+from qa.features import Feature, collate, featurise
+from qa.predict import span_loss
+from train_qa import Recipe, evaluate, print_scores, read_examples
+from weights import load_pretrained, load_tokenizer
+
+
+@command_line
+def main() -> None:
+    name, job = recipe.parse(Recipe, default="modern", description=__doc__)
+    if job.resume:
+        raise RunError("--resume: this benchmark writes no checkpoints to resume from")
+    began = time.monotonic()
+    device = choose_device(job.device)
+    torch.manual_seed(job.seed)
+
+    tokenizer = load_tokenizer(job.weights)
+    model = load_pretrained(job.weights, "question-answering")  # a fresh head is drawn here, as in train_qa.py
+    model.dropout.p = job.head_dropout
+    model = HFReader(model).to(device)
+    stride = None if job.stride < 0 else job.stride
+    train_examples = read_examples(job.train, "train", job.limit_train)
+    valid_examples = read_examples(job.valid, "valid", job.limit_valid)
+    train_features = featurise(train_examples, tokenizer, job.max_length, stride)
+    valid_features = featurise(valid_examples, tokenizer, job.max_length, stride)
+    folder = open_run_folder(job.out, f"hf-{name}", job, resume=False)
+
+    log = Log(folder / "log.csv", ["step", "loss", "lr"])
+    train(model, train_features, job, log)
+    log.close()
+    scores = evaluate(model, valid_examples, valid_features, job, folder)
+    print_scores(scores, time.monotonic() - began)
+
+
+def train(model: HFReader, features: list[Feature], job: Recipe, log: Log) -> None:
+    """The loop of train_qa.py, plain."""
+    device = next(model.parameters()).device
+    steps_per_epoch = -(-len(features) // job.batch_size)
+    steps = job.epochs * steps_per_epoch
+    steps = min(steps, job.max_steps) if job.max_steps else steps
+    groups = parameter_groups(model, job.weight_decay, job.decay_all)
+    optimizer = torch.optim.AdamW(groups, job.learning_rate, fused=True)
+
+    model.train()
+    for step in tqdm(range(steps), unit="step", desc="training"):
+        epoch, batch_number = divmod(step, steps_per_epoch)
+        if batch_number == 0:
+            order = epoch_order(len(features), job.seed, epoch).tolist()
+        if job.schedule == "step":
+            rate = job.learning_rate * step_rate(step, steps_per_epoch, job.gamma)
+        else:
+            rate = job.learning_rate * linear_rate(step, round(job.warmup * steps), steps)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+
+        chosen = order[batch_number * job.batch_size : (batch_number + 1) * job.batch_size]
+        batch = collate([features[index] for index in chosen], model.config.pad_id).to(device)
+        start, end = model(batch.input_ids, batch.token_type_ids, batch.attention_mask)
+        loss = span_loss(start, end, batch.start, batch.end)
+        loss.backward()
+        if job.clip_norm:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), job.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        log.add(step=step + 1, loss=loss.item(), lr=rate)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""`python -m qa.ask`: one question, a prompt, long passages, and texts that would command a terminal."""
+
+import os
+import re
+import subprocess
+import sys
+import unicodedata
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from tiny import call, examples, random_model, tokenizer, write_checkpoint, write_questions
+
+import train_qa
+from minitransformer import bert
+from minitransformer.errors import DataError
+from qa import ask
+from qa.spans import Candidate, Prediction
+from weights import load_pretrained, load_tokenizer
+
+CHECKOUT = Path(__file__).parents[1]
+FIRST, *_ = examples()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model that train_qa.py has taught the capitals of tiny.examples()."""
+    folder = tmp_path_factory.mktemp("ask")
+    data = write_questions(folder / "data.json")
+    weights = write_checkpoint(folder / "weights", dropout=0.0, attention_dropout=0.0)
+    lengths = ("--max-length", 64, "--stride", 16, "--batch-size", 12, "--epochs", 40)
+    numbers = (*lengths, "--learning-rate", 5e-3, "--head-dropout", 0, "--checkpoint-every", 0)
+    files = ("--weights", weights, "--train", data, "--valid", data, "--out", folder / "run")
+    with mock.patch.object(train_qa, "plot_losses"):
+        assert call(train_qa.main, "--recipe", "modern", *numbers, *files).status == 0
+    return folder / "run/model"
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return load_pretrained(folder, "question-answering"), load_tokenizer(folder)
+
+
+def test_ask_answers_a_question(folder):
+    outcome = call(ask.main, "--model", folder, "--context", FIRST.context, "--question", FIRST.question)
+    assert (outcome.status, outcome.err) == (0, "")
+    text, chances = outcome.out.splitlines()
+    assert text == FIRST.answers[0].text
+    assert re.fullmatch(r" {4}probability \d+\.\d%, of no answer \d+\.\d%", chances)
+
+
+def test_ask_says_where_there_is_no_answer(folder):
+    silent = next(example for example in examples() if not example.answers)
+    outcome = call(ask.main, "--model", folder, "--context", silent.context, "--question", silent.question)
+    assert re.fullmatch(r"No answer in the passage\.\n {4}probability \d+\.\d%\n", outcome.out)
+
+
+def test_ask_reads_the_passage_from_a_file(folder, tmp_path):
+    (tmp_path / "passage.txt").write_text("\ufeff" + FIRST.context, encoding="utf-8")
+    flags = ("--model", folder, "--context-file", tmp_path / "passage.txt", "--question", FIRST.question)
+    assert call(ask.main, *flags).out.startswith(FIRST.answers[0].text + "\n")
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\n\nthis is not read\n", "\n  \n"])
+def test_ask_answers_questions_until_an_empty_line_or_the_end(folder, end):
+    outcome = call(
+        ask.main, "--model", folder, "--context", FIRST.context, typed=f"{FIRST.question}\n{FIRST.question}{end}"
+    )
+    assert (outcome.status, outcome.err) == (0, "")
+    assert outcome.out.count(FIRST.answers[0].text) == 2
+
+
+def test_ask_goes_on_after_a_question_that_cannot_be_read(folder):
+    typed = "چه " * 200 + "\n" + FIRST.question + "\n"
+    outcome = call(ask.main, "--model", folder, "--context", FIRST.context, typed=typed)
+    assert outcome.err == "error: the question takes 403 of the 128 tokens that the model reads at once: shorten it\n"
+    assert outcome.out.startswith(FIRST.answers[0].text)
+    assert outcome.status == 0
+
+
+@pytest.mark.parametrize("place", ["input", "answer"])
+def test_ask_ends_quietly_on_ctrl_c(folder, place):
+    with mock.patch("builtins.input" if place == "input" else "qa.ask.answer", side_effect=KeyboardInterrupt):
+        outcome = call(ask.main, "--model", folder, "--context", FIRST.context, typed=FIRST.question)
+    assert outcome == (0, "\n", "")
+
+
+def test_answer_has_the_n_best_and_their_probabilities(model):
+    prediction = ask.answer(*model, FIRST.context, FIRST.question)
+    assert prediction.text == FIRST.answers[0].text
+    assert "" in {candidate.text for candidate in prediction.n_best}
+    assert len(prediction.n_best) == ask.N_BEST + 1
+    assert sum(candidate.probability for candidate in prediction.n_best) == pytest.approx(1)
+    assert prediction.n_best[0].text == prediction.text
+
+
+def test_answer_is_found_far_into_a_long_passage(model):
+    """Two thousand words that the model was taught to find no answer in, and a paragraph that has one."""
+    silent = "رود در شهر و کوه. "
+    passage = silent * 200 + FIRST.context + silent * 200
+    assert ask.answer(*model, passage, FIRST.question, null_threshold=1e9).text in passage
+
+
+def test_answer_reads_a_passage_of_100_000_words(tmp_path):
+    small = random_model(bert.BertForQuestionAnswering, positions=512, layers=1, width=8, heads=1, ffn_width=8)
+    passage = "شهر رود کوه تهران " * 25_000
+    prediction = ask.answer(small, tokenizer(tmp_path), passage, "شهر؟", null_threshold=1e9)
+    assert prediction.text
+    assert prediction.text in passage
+
+
+@pytest.mark.parametrize("size", [1, 2, 60, 61])
+def test_answer_takes_a_question_that_leaves_little_room(tmp_path, size):
+    small = random_model(bert.BertForQuestionAnswering, positions=65)
+    prediction = ask.answer(small, tokenizer(tmp_path), "شهر تهران " * 20, "شهر " * size, null_threshold=1e9)
+    assert set(prediction.text.split()) <= {"شهر", "تهران"}
+
+
+def test_answer_refuses_a_question_that_leaves_no_room(tmp_path):
+    small = random_model(bert.BertForQuestionAnswering, positions=65)
+    with pytest.raises(DataError, match="takes 65 of the 65 tokens that the model reads at once: shorten it"):
+        ask.answer(small, tokenizer(tmp_path), "شهر تهران", "شهر " * 62)
+
+
+def test_answer_to_a_passage_without_a_token_is_none(tmp_path):
+    prediction = ask.answer(random_model(bert.BertForQuestionAnswering), tokenizer(tmp_path), "\u200b", "شهر؟")
+    assert (prediction.text, prediction.n_best[0].probability) == ("", 1.0)
+
+
+def test_report_gives_the_probability_of_the_best_place():
+    """The same word may stand in two places."""
+    n_best = [Candidate("تهران", 3.0, 0.5), Candidate("", 2.5, 0.3), Candidate("تهران", 2.0, 0.2)]
+    assert ask.report(Prediction("تهران", -0.5, n_best)) == "تهران\n    probability 50.0%, of no answer 30.0%"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("تهران\x1b[31m", "تهران[31m"),  # red from here on
+        ("\x1b]0;title\x07a", "]0;titlea"),
+        ("a\u202eb\u2066c\u2069\u200f", "abc"),  # direction turned
+        ("می\u200cشود", "می\u200cشود"),  # the half-space is a letter of Persian
+        ("\u0646\u200d", "\u0646\u200d"),
+        ("a\nb\tc\r\nd", "a b c d"),
+        ("a\x00\x08\x7f\x9bb", "ab"),
+        ("a\ud800b", "ab"),
+        ("😀 é «۱۲»", "😀 é «۱۲»"),
+    ],
+)
+def test_report_prints_texts_harmlessly(text, shown):
+    prediction = Prediction(text, -1.0, [Candidate(text, 1.0, 0.75), Candidate("", 0.0, 0.25)])
+    line, _ = ask.report(prediction).split("\n")
+    assert line == shown
+    assert not [c for c in line if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c not in "\u200c\u200d"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        ((), "one of the arguments --context --context-file is required"),
+        (("--context", "a", "--context-file", "b"), "--context-file: not allowed with argument --context"),
+        (("--context", " ", "--question", "b"), "the passage is empty: write one"),
+        (("--context", ""), "the passage is empty: write one"),
+        (("--context", "a", "--question", ""), "the question is empty: write one"),
+        (("--context", "a", "--question", "\n"), "the question is empty: write one"),
+        (("--context", "a\udcff", "--question", "b"), "the passage is not UTF-8: convert it"),
+        (("--context", "a", "--question", "b\udcff"), "the question is not UTF-8: convert it"),
+        (("--context", "a", "--question", "چه " * 200), "shorten it"),
+        (("--context-file", "absent.txt"), "absent.txt: No such file or directory"),
+        (("--context-file", "/"), "/: Is a directory"),
+        (("--context", "a", "--modle", "b"), "unknown flag '--modle' (did you mean '--model'?)"),
+    ],
+)
+def test_ask_refuses(folder, flags, problem):
+    outcome = call(ask.main, "--model", folder, *flags)
+    assert problem in outcome.refusal()
+    assert outcome.out == ""
+
+
+def test_ask_refuses_a_passage_that_is_not_utf_8(folder, tmp_path):
+    (tmp_path / "passage.txt").write_bytes("تهران".encode("cp1256"))
+    message = call(ask.main, "--model", folder, "--context-file", tmp_path / "passage.txt").refusal()
+    assert f"{tmp_path}/passage.txt: not UTF-8 at byte 0; save the file as UTF-8" in message
+
+
+def test_ask_refuses_a_model_without_a_trained_head(tmp_path):
+    flags = ("--model", write_checkpoint(tmp_path / "encoder"), "--context", "a", "--question", "b")
+    assert "first qa_outputs.bias: train it first" in call(ask.main, *flags).refusal()
+
+
+def test_ask_refuses_a_folder_that_is_no_model(tmp_path):
+    assert "no config.json" in call(ask.main, "--model", tmp_path, "--context", "a", "--question", "b").refusal()
+
+
+def test_ask_runs_as_a_process(folder):
+    command = [sys.executable, "-m", "qa.ask", "--model", str(folder), "--context", FIRST.context]
+    result = subprocess.run(
+        command,
+        cwd=CHECKOUT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        input=FIRST.question,
+        encoding="utf-8",
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith(FIRST.answers[0].text + "\n")

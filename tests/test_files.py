@@ -1,0 +1,83 @@
+"""Files that appear whole or not at all."""
+
+import json
+import os
+
+import pytest
+from tiny import failing, files_under
+
+from minitransformer import files
+from minitransformer.errors import RunError
+
+
+def test_write_bytes_replaces_a_file(tmp_path):
+    path = tmp_path / "data.bin"
+    files.write_bytes(path, b"old and longer")
+    files.write_bytes(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert files_under(tmp_path) == ["data.bin"]
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_write_bytes_that_fails_leaves_the_old_file_and_no_temporary(tmp_path, step):
+    path = tmp_path / "data.bin"
+    path.write_bytes(b"old")
+    with failing(os, step, OSError(28, "No space left on device")), pytest.raises(OSError, match="No space left"):
+        files.write_bytes(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert files_under(tmp_path) == ["data.bin"]
+
+
+def test_write_bytes_that_is_interrupted_leaves_the_old_file_and_no_temporary(tmp_path):
+    path = tmp_path / "data.bin"
+    path.write_bytes(b"old")
+    with failing(os, "fsync", KeyboardInterrupt()), pytest.raises(KeyboardInterrupt):
+        files.write_bytes(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert files_under(tmp_path) == ["data.bin"]
+
+
+def test_write_bytes_names_the_file_that_was_asked_for_not_its_temporary(tmp_path):
+    path = tmp_path / "absent" / "data.bin"
+    with pytest.raises(FileNotFoundError) as caught:
+        files.write_bytes(path, b"data")
+    assert caught.value.filename == str(path)
+
+
+def test_write_bytes_gives_the_permissions_of_an_ordinary_new_file(tmp_path):
+    (tmp_path / "ordinary").touch()
+    files.write_bytes(tmp_path / "ours", b"")
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
+
+
+def test_write_text_writes_utf_8_and_the_same_line_ends_everywhere(tmp_path):
+    files.write_text(tmp_path / "text", "می‌شود\nدو\n")
+    assert (tmp_path / "text").read_bytes() == "می‌شود\nدو\n".encode()
+
+
+def test_write_json_keeps_persian_readable(tmp_path):
+    files.write_json(tmp_path / "value.json", {"پاسخ": ["تهران", 1.5, None]})
+    text = (tmp_path / "value.json").read_text(encoding="utf-8")
+    assert "تهران" in text
+    assert json.loads(text) == {"پاسخ": ["تهران", 1.5, None]}
+
+
+def test_check_writable_leaves_nothing_behind(tmp_path):
+    files.check_writable(tmp_path / "new.json")
+    assert files_under(tmp_path) == []
+
+
+def test_check_writable_leaves_an_old_file_as_it_is(tmp_path):
+    (tmp_path / "old.json").write_bytes(b"old")
+    files.check_writable(tmp_path / "old.json")
+    assert (tmp_path / "old.json").read_bytes() == b"old"
+
+
+def test_check_writable_refuses_a_folder_that_is_absent(tmp_path):
+    with pytest.raises(RunError, match=r"new\.json: cannot be written \(No such file or directory\)"):
+        files.check_writable(tmp_path / "absent" / "new.json")
+
+
+def test_check_writable_refuses_a_folder(tmp_path):
+    with pytest.raises(RunError, match="it is a folder"):
+        files.check_writable(tmp_path)

@@ -1,0 +1,270 @@
+"""Masked language modelling: what is hidden, what the loss is, and the job train_mlm.py."""
+
+import csv
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import AutoTokenizer
+from transformers import BertForMaskedLM as HFBertForMaskedLM
+
+import train_mlm
+from minitransformer.errors import DataError
+from minitransformer.masking import NO_WORD, Masking
+from qa import demo, squad
+from qa.documents import collate, cut, number_words, read_documents
+from weights import load_pretrained, load_tokenizer
+from weights.new_tokenizer import learn_pieces, train_tokenizer
+
+ROOT = Path(__file__).parents[1]
+MASK, SPECIAL, VOCABULARY = 4, 5, 1005
+TINY = "--width 16 --layers 1 --heads 2 --ffn-width 32 --vocabulary 300 --max-length 192 --positions 192 --batch-size 4"
+
+
+def masking(rate: float = 0.15, whole_words: bool = True) -> Masking:
+    return Masking(rate, whole_words, mask_id=MASK, ordinary_ids=torch.arange(SPECIAL, VOCABULARY))
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    lines = demo.pretraining_text("train", 300)
+    return train_tokenizer((text for line in lines for text in line.split("\t")), vocabulary=600)
+
+
+def run(out: Path, *flags: object) -> str:
+    command = [sys.executable, "train_mlm.py", "--out", out, *TINY.split(), "--limit-valid", "8", *flags]
+    done = subprocess.run([str(word) for word in command], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def losses(folder: Path) -> list[str]:
+    with (folder / "log.csv").open(encoding="utf-8", newline="") as file:
+        return [row["loss"] for row in csv.DictReader(file)]
+
+
+# ---------------------------------------------------------------------------------------------------- masking
+
+
+@pytest.mark.parametrize("whole_words", [True, False])
+def test_masking_hides_15_percent_and_damages_80_10_10(whole_words: bool) -> None:
+    torch.manual_seed(0)
+    ids = torch.randint(SPECIAL, VOCABULARY, (400, 500))
+    words = torch.arange(500).expand(400, 500) // 2
+    damaged, hidden = masking(0.15, whole_words)(ids, words)
+    share = hidden.float().mean().item()
+    assert share == pytest.approx(0.15, abs=0.004)
+    masked = hidden & (damaged == MASK)
+    changed = hidden & (damaged != MASK) & (damaged != ids)
+    kept = hidden & (damaged == ids)
+    for part, expected in ((masked, 0.8), (changed, 0.1), (kept, 0.1)):
+        assert (part.sum() / hidden.sum()).item() == pytest.approx(expected, abs=0.008)
+    assert torch.equal(damaged[~hidden], ids[~hidden])
+    replacements = damaged[changed]
+    assert replacements.min() >= SPECIAL  # never a special token
+    assert replacements.unique().numel() > 900  # any of the 1,000 others
+
+
+def test_masking_never_touches_special_tokens_and_padding() -> None:
+    torch.manual_seed(0)
+    ids = torch.randint(SPECIAL, VOCABULARY, (50, 20))
+    words = torch.arange(20).repeat(50, 1)
+    words[:, 0] = words[:, 12:] = NO_WORD
+    damaged, hidden = masking(1.0)(ids, words)
+    assert torch.equal(hidden, words != NO_WORD)
+    assert torch.equal(damaged[~hidden], ids[~hidden])
+
+
+def test_whole_words_are_hidden_together() -> None:
+    torch.manual_seed(0)
+    words = torch.tensor([[NO_WORD, 0, 0, 0, 1, 2, 2, 3, NO_WORD]]).repeat(2000, 1)
+    _, hidden = masking(0.3)(torch.full_like(words, 7), words)
+    assert torch.equal(hidden[:, 1], hidden[:, 2])
+    assert torch.equal(hidden[:, 1], hidden[:, 3])
+    assert torch.equal(hidden[:, 5], hidden[:, 6])
+    for first, second in ((1, 4), (4, 5), (5, 7)):  # but each word for itself
+        both = (hidden[:, first] & hidden[:, second]).float().mean().item()
+        assert both == pytest.approx(0.09, abs=0.03)
+    _, hidden = masking(0.3, whole_words=False)(torch.full_like(words, 7), words)
+    assert not torch.equal(hidden[:, 1], hidden[:, 2])
+
+
+def test_the_seed_decides_what_is_hidden() -> None:
+    ids, words = torch.randint(SPECIAL, VOCABULARY, (8, 30)), torch.arange(30).expand(8, 30)
+    results = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        results.append(masking()(ids, words))
+    assert all(torch.equal(a, b) for a, b in zip(results[0], results[1], strict=True))
+    assert not torch.equal(results[0][1], results[2][1])
+
+
+# ---------------------------------------------------------------------------------------------------- documents
+
+
+def test_a_half_space_joins_a_word_and_punctuation_parts_it(tokenizer) -> None:
+    encoding = tokenizer.encode("کتاب‌خانهٔ «باغ خاموش» می‌شود؟", "او گفت.")
+    joining = {number for token, number in tokenizer.get_vocab().items() if token.startswith("\u200c")}
+    numbers = number_words(encoding, joining)
+    words: dict[int, str] = {}
+    for number, text, (first, last) in zip(numbers, encoding.sequence_ids, encoding.offsets, strict=True):
+        if text == 0:
+            words[number] = words.get(number, "") + "کتاب‌خانهٔ «باغ خاموش» می‌شود؟"[first:last]
+    assert list(words.values()) == ["کتاب‌خانهٔ", "«", "باغ", "خاموش", "»", "می‌شود", "؟"]
+    assert [n for n, text in zip(numbers, encoding.sequence_ids, strict=True) if text is None] == [NO_WORD] * 3
+    assert max(words) + 3 == max(numbers)  # the second text's words go on counting
+
+
+def test_a_long_document_is_cut_without_loss(tokenizer) -> None:
+    first, second = "پایتخت کجاست؟", "شهر باغ‌انار پایتخت این کشور است. " * 20
+    whole = tokenizer.encode(first, second)
+    head = whole.sequence_ids.index(1)
+    pieces = cut([(first, second)], tokenizer, max_length=30)
+    body = []
+    for piece in pieces:
+        ids = piece.input_ids.tolist()
+        assert len(ids) <= 30
+        assert ids[:head] == whole.ids[:head]
+        assert ids[-1] == whole.ids[-1]
+        assert piece.token_type_ids.tolist() == [0] * head + [1] * (len(ids) - head)
+        body += ids[head:-1]
+    assert body == whole.ids[head:-1]
+    single = cut([(second,)], tokenizer, max_length=30)
+    assert [number for piece in single for number in piece.input_ids.tolist()[1:-1]] == body
+
+
+def test_a_first_text_that_leaves_no_room_is_refused(tokenizer) -> None:
+    with pytest.raises(DataError, match="leaves no room"):
+        cut([("شهر باغ‌انار " * 20, "متن")], tokenizer, max_length=20)
+
+
+def test_a_line_is_a_document_and_a_tab_parts_it(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text("یک متن.\n\n  \nپرسش؟\tمتن.\r\n", encoding="utf-8")
+    assert read_documents(str(path), "train", 0) == [("یک متن.",), ("پرسش؟", "متن.")]
+    assert read_documents(str(path), "train", 1) == [("یک متن.",)]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("", "holds no text"), ("یک\tدو\tسه", "line 1: 3 texts"), (b"\xff\xfe", "not UTF-8")],
+)
+def test_text_that_cannot_be_used_is_refused(tmp_path: Path, content: str | bytes, message: str) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(DataError, match=message):
+        read_documents(str(path), "train", 0)
+
+
+def test_pieces_are_the_letters_then_the_most_frequent_pairs() -> None:
+    words = Counter({"abab": 3, "abc": 2, "b": 4, "d": 1})
+    # letters by frequency: ##b 8, a 5, b 4, ##a 3, ##c 2, d 1; then (a, ##b) 5, (ab, ##a) and (##a, ##b) 3 ...
+    expected = ["##b", "a", "b", "##a", "##c", "d", "ab", "##ab", "abab", "abc"]
+    assert learn_pieces(words, 100) == expected
+    assert learn_pieces(words, 7) == expected[:7]
+
+
+def test_the_trained_tokenizer_keeps_the_half_space_and_raw_offsets(tokenizer) -> None:
+    text = "كتاب‌خانهٔ آرش می‌شود"  # the Arabic kaf
+    encoding = tokenizer.encode(text, add_special_tokens=False)
+    assert "[UNK]" not in encoding.tokens
+    assert "".join(text[first:last] for first, last in encoding.offsets) == text.replace(" ", "")
+    assert tokenizer.encode("می‌شود").ids != tokenizer.encode("می شود").ids != tokenizer.encode("میشود").ids
+    assert tokenizer.encode("ي ك").ids == tokenizer.encode("ی ک").ids
+
+
+# ---------------------------------------------------------------------------------------------------- the job
+
+
+def test_loss_on_hidden_words_matches_hf(tmp_path: Path) -> None:
+    run(tmp_path / "run", "--limit-train", 40, "--max-steps", 2, "--no-half")
+    folder = tmp_path / "run" / "model"
+    model, tokenizer = load_pretrained(folder, "masked-lm"), load_tokenizer(folder)
+    theirs = HFBertForMaskedLM.from_pretrained(folder, dtype=torch.float32).eval()
+    documents = read_documents("demo", "valid", 6)
+    batch = collate(cut(documents, tokenizer, max_length=192), model.config.pad_id)
+    hide = train_mlm.masking_for(tokenizer, train_mlm.Recipe(mask_rate=0.3))
+    inputs, hidden = hide(batch.input_ids, batch.words)
+    labels = batch.input_ids.masked_fill(~hidden, -100)
+    expected = theirs(
+        input_ids=inputs,
+        token_type_ids=batch.token_type_ids,
+        attention_mask=batch.attention_mask.long(),
+        labels=labels,
+    ).loss
+    loss = F.cross_entropy(train_mlm.predict(model, batch, inputs, hidden), batch.input_ids[hidden])
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
+    loss.backward()
+    expected.backward()
+    torch.testing.assert_close(
+        model.encoder.embeddings.token.weight.grad,
+        theirs.bert.embeddings.word_embeddings.weight.grad,
+        rtol=1e-5,
+        atol=1e-5,
+    )
+    text = "کتاب‌خانهٔ گنج دانش"
+    assert AutoTokenizer.from_pretrained(folder)(text, text).input_ids == tokenizer.encode(text, text).ids
+
+
+def test_it_learns_from_plain_text_and_resumes_exactly(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("".join(f"{line}\n" for line in demo.pretraining_text("train", 48)), encoding="utf-8")
+    flags = ["--train", text, "--valid", text, "--epochs", 2, "--checkpoint-every", 5, "--dropout", 0.1]
+    run(tmp_path / "whole", *flags)
+    run(tmp_path / "parts", *flags)
+    newest = sorted((tmp_path / "parts" / "checkpoints").glob("step-*"))[-1]
+    assert newest.name == "step-0000020"
+    run(tmp_path / "parts", *flags, "--resume")
+    whole, parts = losses(tmp_path / "whole"), losses(tmp_path / "parts")
+    assert len(whole) == 24
+    assert parts == whole
+    files = [tmp_path / name / "model" / "model.safetensors" for name in ("whole", "parts")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    scores = json.loads((tmp_path / "whole" / "metrics.json").read_text(encoding="utf-8"))
+    assert scores["loss"] < 6.0
+    assert 0 <= scores["accuracy"] <= 100
+
+
+def test_it_goes_on_from_weights_on_a_squad_file_and_writes_half_precision(tmp_path: Path) -> None:
+    squad.write(tmp_path / "squad.json", demo.examples("train", 12))
+    run(tmp_path / "first", "--limit-train", 40, "--max-steps", 1, "--no-half")
+    weights = tmp_path / "first" / "model"
+    run(tmp_path / "second", "--weights", weights, "--train", tmp_path / "squad.json", "--valid", "", "--half")
+    assert len(losses(tmp_path / "second")) == 3
+    before, after = (tmp_path / name / "model" for name in ("first", "second"))
+    assert (after / "tokenizer.json").read_bytes() == (before / "tokenizer.json").read_bytes()
+    assert (after / "model.safetensors").stat().st_size < 0.6 * (before / "model.safetensors").stat().st_size
+    model = load_pretrained(after, "masked-lm")
+    assert model.bias.dtype == torch.float32
+    assert not torch.equal(model.bias, load_pretrained(before, "masked-lm").bias)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--train", "nowhere.txt"], "nowhere.txt: No such file"),
+        (["--mask-rat", "0.3"], "unknown flag"),
+        (["--max-length", "200"], "the model has 192 positions"),
+        (["--width", "15"], "heads"),
+    ],
+)
+def test_bad_input_ends_in_one_line_and_status_2(tmp_path: Path, flags: list[str], message: str) -> None:
+    command = [
+        sys.executable,
+        "train_mlm.py",
+        "--out",
+        str(tmp_path / "out"),
+        *TINY.split(),
+        "--limit-train",
+        "8",
+        *flags,
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "out").exists()

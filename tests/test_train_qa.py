@@ -1,0 +1,482 @@
+"""train_qa.py as a user runs it: a run from end to end, stopped and resumed, and everything that it must refuse."""
+
+import csv
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny import Outcome, call, files_under, rewrite_json, write_checkpoint, write_questions, write_vocabulary
+
+import train_qa
+from minitransformer import checkpoint
+from qa import metrics, squad
+from qa.squad import Answer, Example
+from weights import load_pretrained, load_tokenizer
+
+CHECKOUT = Path(__file__).parents[1]
+SMALL = {
+    "--recipe": "modern",
+    "--max-length": 64,
+    "--stride": 16,
+    "--batch-size": 4,
+    "--epochs": 3,
+    "--learning-rate": 1e-3,
+    "--print-every": 2,
+    "--checkpoint-every": 2,
+}
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    """They take longer than the training."""
+    monkeypatch.setattr(train_qa, "plot_losses", lambda *given: None)
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    return write_questions(tmp_path / "data.json")
+
+
+@pytest.fixture
+def weights(tmp_path) -> Path:
+    return write_checkpoint(tmp_path / "weights")
+
+
+@pytest.fixture
+def train(tmp_path, data, weights):
+    """train("--flag", value, ...): a small run into tmp_path/run; later flags win."""
+
+    def run(*flags: object) -> Outcome:
+        files = {"--weights": weights, "--train": data, "--valid": data, "--out": tmp_path / "run"}
+        return call(train_qa.main, *(part for pair in (SMALL | files).items() for part in pair), *flags)
+
+    return run
+
+
+def log_of(folder: Path) -> list[dict[str, str]]:
+    """log.csv without the column that a clock decides."""
+    with (folder / "log.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        del row["tokens_per_second"]
+    return rows
+
+
+# ---------------------------------------------------------------------------------------------------- a run
+
+
+def test_train_qa_leaves_a_whole_run_folder(train, tmp_path, data):
+    outcome = train()
+    assert outcome.status == 0, outcome.err
+    folder = tmp_path / "run"
+    assert {path.name for path in folder.iterdir()} == {
+        "recipe.toml", "log.csv", "checkpoints", "model", "predictions.json", "nbest.json", "null_odds.json",
+        "metrics.json",
+    }  # fmt: skip
+    assert {path.name for path in (folder / "model").iterdir()} == {
+        "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+    }  # fmt: skip
+    assert not [name for name in files_under(folder) if "tmp" in name]
+
+    rows = log_of(folder)
+    assert [row["step"] for row in rows] == [str(step) for step in range(1, 10)]  # 12 questions by 4, three times
+    assert [row["epoch"] for row in rows] == list("111222333")
+
+    scores = json.loads((folder / "metrics.json").read_text())
+    predictions = json.loads((folder / "predictions.json").read_text())
+    assert scores["total"] == 12
+    assert scores["loss"] > 0
+    expected = metrics.squad_v2(squad.read(data), predictions)
+    assert {key: scores[key] for key in ("exact", "f1", "HasAns_f1")} == {
+        key: expected[key] for key in ("exact", "f1", "HasAns_f1")
+    }
+    assert set(json.loads((folder / "nbest.json").read_text())) == set(predictions)
+    assert set(json.loads((folder / "null_odds.json").read_text())) == set(predictions)
+
+
+def test_train_qa_prints_the_running_mean_of_each_epoch(train, tmp_path):
+    outcome = train()
+    losses = [float(row["loss"]) for row in log_of(tmp_path / "run")]
+    for epoch in (1, 2, 3):
+        mean = sum(losses[3 * epoch - 3 : 3 * epoch - 1]) / 2
+        assert f"Epoch [{epoch}] Batch [2] - Loss = {mean:.4f}" in outcome.out
+
+
+def test_train_qa_learns(train, tmp_path):
+    calm = write_checkpoint(tmp_path / "calm", dropout=0.0, attention_dropout=0.0)
+    flags = ("--epochs", 40, "--learning-rate", 5e-3, "--batch-size", 12, "--head-dropout", 0, "--checkpoint-every", 0)
+    assert train("--weights", calm, *flags).status == 0
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["exact"] == 100
+    model = load_pretrained(tmp_path / "run/model", "question-answering", fresh_head=False)
+    assert model.config.positions == 128
+    assert load_tokenizer(tmp_path / "run/model").get_vocab_size() == model.config.vocabulary
+
+
+def test_train_qa_draws_its_pictures(train, tmp_path, monkeypatch):
+    monkeypatch.undo()
+    assert train("--epochs", 1).status == 0
+    assert {"loss-line.png", "loss-scatter.png"} <= set(files_under(tmp_path / "run"))
+
+
+def test_train_qa_runs_from_its_own_recipe_alone(train, tmp_path):
+    """recipe.toml holds everything needed to repeat the run."""
+    assert train().status == 0
+    again = call(train_qa.main, "--recipe", tmp_path / "run/recipe.toml", "--out", tmp_path / "again")
+    assert again.status == 0
+    assert log_of(tmp_path / "again") == log_of(tmp_path / "run")
+    for name in ("recipe.toml", "model/model.safetensors", "metrics.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
+
+
+def test_train_qa_seed_changes_head_order_and_dropout(train, tmp_path):
+    assert train("--epochs", 1).status == train("--epochs", 1, "--seed", 1, "--out", tmp_path / "other").status == 0
+    assert log_of(tmp_path / "run") != log_of(tmp_path / "other")
+
+
+def test_train_qa_limits_questions_and_steps(train, tmp_path):
+    assert train("--limit-train", 8, "--limit-valid", 5, "--max-steps", 3).status == 0
+    assert len(log_of(tmp_path / "run")) == 3
+    assert len(json.loads((tmp_path / "run/predictions.json").read_text())) == 5
+
+
+def test_train_qa_without_epochs_evaluates_alone(train, tmp_path, monkeypatch):
+    monkeypatch.undo()  # nothing to draw is a case for the pictures too
+    assert train("--epochs", 0).status == 0
+    assert log_of(tmp_path / "run") == []
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["total"] == 12
+
+
+def test_train_qa_without_windows_cuts_contexts(train, tmp_path):
+    assert train("--stride", -1, "--max-length", 16, "--epochs", 1).status == 0
+    assert len(log_of(tmp_path / "run")) == 3  # one feature for each question
+
+
+def test_train_qa_reads_gzipped_questions(train, data, tmp_path):
+    (tmp_path / "data.json.gz").write_bytes(gzip.compress(data.read_bytes()))
+    assert train("--train", tmp_path / "data.json.gz", "--epochs", 1).status == 0
+
+
+def test_train_qa_reads_a_context_of_100_000_words_by_windows(train, tmp_path):
+    words = ["شهر", "رود", "کوه"] * 33_333
+    words[70_000] = "تهران"
+    context = " ".join(words)
+    example = Example("long", "", "پایتخت کجاست؟", context, (Answer("تهران", context.index("تهران")),))
+    sizes = {"positions": 512, "layers": 1, "width": 8, "heads": 1, "ffn_width": 8}
+    weights = write_checkpoint(tmp_path / "long", **sizes, dropout=0.0, attention_dropout=0.0)
+    data = write_questions(tmp_path / "long.json", [example])
+    flags = ("--weights", weights, "--train", data, "--valid", data, "--checkpoint-every", 0, "--n-best", 1)
+    outcome = train(*flags, "--max-length", 512, "--stride", 128, "--batch-size", 32, "--epochs", 1)
+    assert outcome.status == 0, outcome.err
+    assert len(log_of(tmp_path / "run")) == 9  # 265 windows
+    predicted = json.loads((tmp_path / "run/predictions.json").read_text())["long"]
+    assert predicted in context
+
+
+# ---------------------------------------------------------------------------------------------------- resume
+
+
+def stop_after(step: int, monkeypatch) -> None:
+    """Ctrl-C right after the checkpoint of `step`, or before any."""
+    save = checkpoint.save_checkpoint
+
+    def save_and_stop(folder, saved_step, *given):
+        path = save(folder, saved_step, *given)
+        if saved_step == step:
+            raise KeyboardInterrupt
+        return path
+
+    monkeypatch.setattr(checkpoint, "save_checkpoint", save_and_stop)
+
+
+@pytest.mark.parametrize("recipe", ["modern", "parsbert"])
+@pytest.mark.parametrize("step", [2, 6])  # inside an epoch, and at the end of one
+def test_resumed_run_is_bit_for_bit_the_run_that_never_stopped(train, tmp_path, monkeypatch, recipe, step):
+    assert load_pretrained(tmp_path / "weights", "encoder").config.dropout == 0.1  # chance has its part
+    assert train("--recipe", recipe, "--out", tmp_path / "straight").status == 0
+
+    with monkeypatch.context() as patch:
+        stop_after(step, patch)
+        stopped = train("--recipe", recipe)
+    assert stopped.status == 130
+    assert stopped.err.splitlines()[-1] == "error: interrupted"
+    assert not (tmp_path / "run/model").exists()
+
+    resumed = train("--recipe", recipe, "--resume")
+    assert resumed.status == 0, resumed.err
+    assert f"resumed at step {step} of 9 from {tmp_path}/run/checkpoints/step-000000{step}" in resumed.out
+    assert log_of(tmp_path / "run") == log_of(tmp_path / "straight")
+    assert files_under(tmp_path / "run") == files_under(tmp_path / "straight")
+    for name in files_under(tmp_path / "straight"):
+        if (tmp_path / "straight" / name).is_file() and name != "log.csv":
+            assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes(), name
+
+
+def test_resumed_run_goes_on_from_the_checkpoint_not_from_the_log(train, tmp_path, monkeypatch):
+    """A crash comes some steps after the last checkpoint, and may cut the log's last line and a checkpoint short."""
+    assert train("--out", tmp_path / "straight").status == 0
+    with monkeypatch.context() as patch:
+        stop_after(4, patch)
+        train()
+    with (tmp_path / "run/log.csv").open("a") as log:
+        log.write("5,2,0.9,0.9,0.001,77\n6,2,0.")
+    (tmp_path / "run/checkpoints/.step-0000006.tmp").mkdir()
+    (tmp_path / "run/checkpoints/.step-0000006.tmp/model.safetensors").write_bytes(b"half")
+    outcome = train("--resume")
+    assert "resumed at step 4 of 9" in outcome.out
+    assert log_of(tmp_path / "run") == log_of(tmp_path / "straight")
+    for name in ("model/model.safetensors", "metrics.json"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
+    assert files_under(tmp_path / "run") == files_under(tmp_path / "straight")
+
+
+def test_resumed_run_without_a_checkpoint_begins_anew(train, tmp_path, monkeypatch):
+    assert train("--out", tmp_path / "straight").status == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_checkpoint", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert train().status == 130
+    assert train("--resume").status == 0
+    assert log_of(tmp_path / "run") == log_of(tmp_path / "straight")
+
+
+def test_resumed_run_that_was_finished_is_evaluated_again(train, tmp_path):
+    train("--epochs", 2)
+    before = (tmp_path / "run/metrics.json").read_bytes()
+    (tmp_path / "run/metrics.json").unlink()
+    assert "resumed at step 6 of 6" in train("--epochs", 2, "--resume").out
+    assert (tmp_path / "run/metrics.json").read_bytes() == before
+
+
+def test_run_keeps_the_two_newest_checkpoints(train, tmp_path):
+    train()
+    kept = [path.name for path in sorted((tmp_path / "run/checkpoints").iterdir())]
+    assert kept == ["step-0000006", "step-0000008"]
+
+
+def test_resume_says_which_checkpoint_is_damaged(train, tmp_path):
+    train()
+    path = tmp_path / "run/checkpoints/step-0000008"
+    (path / "model.safetensors").write_bytes((path / "model.safetensors").read_bytes()[:100])
+    message = train("--resume").refusal()
+    assert message.startswith(f"error: {path}: this checkpoint cannot be read (")
+    assert message.endswith("delete it to go on from the one before")
+
+
+# ---------------------------------------------------------------------------------------------------- bad input
+
+
+def text_file(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def qa_file(path: Path, **changes: object) -> Path:
+    """One question whose fields are replaced."""
+    answers = [{"text": "تهران", "answer_start": 4}]
+    qa = {"id": "q7", "question": "پایتخت ایران کجاست؟", "answers": answers} | changes
+    paragraph = {"context": "شهر تهران پایتخت ایران است.", "qas": [qa]}
+    article = {"title": "ایران", "paragraphs": [paragraph]}
+    return text_file(path, json.dumps({"data": [article]}, ensure_ascii=False))
+
+
+def cut_off(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def change_tensors(folder: Path, change) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+BAD_WEIGHTS = {
+    "no safetensors": (lambda folder: (folder / "model.safetensors").unlink(), "no model.safetensors"),
+    "cut off": (cut_off, "not a whole safetensors file"),
+    "wrong shapes": (
+        lambda folder: rewrite_json(folder / "config.json", hidden_size=16),
+        "word_embeddings.weight has shape",
+    ),
+    "a missing key": (
+        lambda folder: change_tensors(folder, lambda tensors: tensors.pop("bert.embeddings.LayerNorm.bias")),
+        "tensors are missing, 3 in all, first bert.embeddings.LayerNorm.bias",
+    ),
+    "an extra key": (
+        lambda folder: change_tensors(folder, lambda tensors: tensors.update(extra=torch.zeros(1))),
+        "unexpected tensor extra",
+    ),
+    "unknown model type": (lambda folder: rewrite_json(folder / "config.json", model_type="t5"), "model_type is 't5'"),
+    "unknown activation": (
+        lambda folder: rewrite_json(folder / "config.json", hidden_act="gelo"),
+        "unknown hidden_act 'gelo'; known are gelu, ",
+    ),
+    "config not JSON": (lambda folder: text_file(folder / "config.json", "{"), "config.json: not JSON"),
+    "no config": (lambda folder: (folder / "config.json").unlink(), "no config.json"),
+    "no tokenizer": (lambda folder: (folder / "vocab.txt").unlink(), "no tokenizer.json and no vocab.txt"),
+    "tokenizer of another vocabulary": (
+        lambda folder: write_vocabulary(folder, ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *map(str, range(999))]),
+        "the tokenizer is of another checkpoint",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_WEIGHTS)
+def test_train_qa_refuses_weights(train, weights, tmp_path, name):
+    damage, problem = BAD_WEIGHTS[name]
+    damage(weights)
+    message = train().refusal()
+    assert str(weights) in message
+    assert problem in message
+    assert not (tmp_path / "run").exists()
+
+
+BAD_DATA = {
+    "absent": (lambda path: path, "there is no such file"),
+    "empty": (lambda path: text_file(path, ""), "the file is empty"),
+    "not JSON": (lambda path: text_file(path, "{"), "not JSON"),
+    "not SQuAD": (lambda path: text_file(path, '{"rows": []}'), "the key 'data' is missing"),
+    "a list": (lambda path: text_file(path, "[]"), "expected an object with 'data', found a list"),
+    "without questions": (lambda path: text_file(path, '{"data": []}'), "holds no questions"),
+    "an answer elsewhere": (
+        lambda path: qa_file(path, answers=[{"text": "تهران", "answer_start": 5}]),
+        "(article 'ایران', question 'q7'): at 'answer_start' 5 the context has 'هران ', not the answer 'تهران'",
+    ),
+    "an empty question": (lambda path: qa_file(path, question="  "), "question 'q7'): 'question' is empty"),
+    "a question that fills the input": (
+        lambda path: qa_file(path, question="چه " * 80),
+        "question q7: it leaves room for 0 tokens of the context",
+    ),
+}
+
+
+@pytest.mark.parametrize("part", ["--train", "--valid"])
+@pytest.mark.parametrize("name", BAD_DATA)
+def test_train_qa_refuses_data(train, tmp_path, part, name):
+    make, problem = BAD_DATA[name]
+    message = train(part, make(tmp_path / "bad.json")).refusal()
+    assert problem in message
+    assert "bad.json" in message or "question q7" in message
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        (("--max-length", 129), "max_length 129: "),
+        (("--max-length", 2), "max_length 2 is below the 3 special tokens"),
+        (("--stride", -2), "--stride: -2 is below -1"),
+        (("--max-length", 10), "lower the stride"),
+        (("--epochs", "many"), "--epochs: 'many' is not a whole number"),
+        (("--learning-rate", "nan"), "--learning-rate: nan is not a finite number"),
+        (("--learning_rate", 1), "unknown flag '--learning_rate' (did you mean '--learning-rate'?)"),
+        (("--schedule", "cosine"), "--schedule: 'cosine' is no choice; choose from step, linear"),
+        (("--device", "gpu"), "--device: 'gpu' is no choice"),
+        (("--seed", 2**32), "--seed: 4294967296 is above 4294967295"),
+        (("--recipe", "parsbret"), "no recipe 'parsbret' (did you mean 'parsbert'?)"),
+        (("--weights", "runs/absent"), "runs/absent: no such folder"),
+    ],
+)
+def test_train_qa_refuses_flags(train, tmp_path, flags, problem):
+    assert problem in train(*flags).refusal()
+    assert not (tmp_path / "run").exists()
+
+
+def test_train_qa_refuses_a_recipe_with_an_unknown_field(train, tmp_path):
+    recipe = text_file(tmp_path / "mine.toml", "learning_rat = 1e-4")
+    message = train("--recipe", recipe).refusal()
+    assert message == f"error: {recipe}: unknown field 'learning_rat' (did you mean 'learning_rate'?)"
+    assert not (tmp_path / "run").exists()
+
+
+def test_train_qa_refuses_a_run_folder_that_cannot_be_made(train, data, tmp_path):
+    before = files_under(tmp_path)
+    message = train("--out", data / "run").refusal()
+    assert message == f"error: {data}/run: cannot be made (Not a directory); choose another --out"
+    assert files_under(tmp_path) == before
+
+
+def test_train_qa_refuses_to_overwrite_a_run(train, tmp_path):
+    train("--epochs", 1)
+    before = {name: (tmp_path / "run" / name).read_bytes() for name in ("recipe.toml", "log.csv", "metrics.json")}
+    message = train("--epochs", 1).refusal()
+    assert message.endswith("run: there is a run in it; choose another --out, or go on with it by --resume")
+    assert {name: (tmp_path / "run" / name).read_bytes() for name in before} == before
+
+
+def test_train_qa_refuses_to_resume_what_is_no_run(train, tmp_path):
+    assert "no run in it to resume; leave --resume away" in train("--resume").refusal()
+    assert not (tmp_path / "run").exists()
+
+
+def test_train_qa_refuses_to_resume_under_another_recipe(train):
+    train("--epochs", 1)
+    assert "the run began with epochs = 1, this command says 2" in train("--epochs", 2, "--resume").refusal()
+
+
+def last_line(outcome: Outcome) -> str:
+    """The error of a run that has begun: a progress bar stands before it."""
+    assert outcome.status == 2, outcome
+    assert "Traceback" not in outcome.err
+    return outcome.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_train_qa_stops_on_weights_that_are_not_finite(train, weights, tmp_path, number):
+    change_tensors(weights, lambda tensors: tensors["bert.embeddings.LayerNorm.weight"].fill_(number))
+    message = last_line(train())
+    assert message.startswith("error: loss is nan at step 1: stopped; last good checkpoint: none; the weights")
+    # What stays is a run without a single step: no model, no metrics, no checkpoint.
+    assert files_under(tmp_path / "run") == ["log.csv", "recipe.toml"]
+    assert log_of(tmp_path / "run") == []
+
+
+def test_train_qa_stops_when_it_diverges_and_names_the_last_good_checkpoint(train, tmp_path):
+    """The steps before stay on record, and so do their checkpoints."""
+    flags = ("--checkpoint-every", 1, "--schedule", "step", "--gamma", 1e30, "--epochs", 3)
+    message = last_line(train(*flags))
+    # Epoch 2 begins at step 4 with a rate of 1e27: its loss is finite still, but its update is the end.
+    good = tmp_path / "run/checkpoints/step-0000003"
+    assert message == (
+        f"error: loss is nan at step 5: stopped; last good checkpoint: {good}; "
+        "lower the learning rate or raise the warm-up"
+    )
+    assert checkpoint.whole_checkpoints(tmp_path / "run/checkpoints")[0] == good
+    assert [row["step"] for row in log_of(tmp_path / "run")] == ["1", "2", "3", "4"]
+    assert not (tmp_path / "run/model").exists()
+    assert not (tmp_path / "run/metrics.json").exists()
+
+
+def test_train_qa_that_diverges_in_its_last_step_writes_no_metrics(train, tmp_path):
+    message = last_line(train("--max-steps", 1, "--schedule", "step", "--learning-rate", 1e30))
+    assert "its weights are damaged, or its training has diverged" in message
+    assert not (tmp_path / "run/metrics.json").exists()
+
+
+# ---------------------------------------------------------------------------------------------------- as a process
+
+
+def process(*flags: object) -> Outcome:
+    command = [sys.executable, "train_qa.py", *map(str, flags)]
+    result = subprocess.run(
+        command, cwd=CHECKOUT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=120
+    )
+    return Outcome(result.returncode, result.stdout, result.stderr)
+
+
+def test_train_qa_refuses_in_one_line_on_stderr_with_status_2(tmp_path):
+    outcome = process("--weights", tmp_path / "absent\x1b[31m", "--out", tmp_path / "run")
+    assert outcome.refusal().startswith(f"error: {tmp_path}/absent[31m: no such folder")
+    assert outcome.out == ""
+
+
+def test_train_qa_runs_as_a_process(data, weights, tmp_path):
+    flags = [part for pair in SMALL.items() for part in pair]
+    files = ("--weights", weights, "--train", data, "--valid", data, "--out", tmp_path / "run")
+    outcome = process(*flags, *files, "--epochs", 1)
+    assert outcome.status == 0, outcome.err
+    assert outcome.out.splitlines()[-1] == f"ask it:  python -m qa.ask --model {tmp_path}/run/model"
