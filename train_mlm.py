@@ -59,6 +59,7 @@ class Recipe:
     max_steps: int = option(0, "stop after N steps; 0: after the epochs", at_least=0)
     batch_size: int = option(32, "documents in a step", at_least=1)
     learning_rate: float = option(1e-3, "of AdamW, at its highest", at_least=0.0)
+    beta2: float = option(0.999, "of AdamW: memory of the squared gradient", at_least=0.0, at_most=1.0)
     weight_decay: float = option(0.01, "of AdamW; biases and norms are left alone", at_least=0.0)
     warmup: float = option(
         0.05, "part of all steps in which the rate rises; then it falls to 0", at_least=0.0, at_most=1.0
@@ -114,7 +115,7 @@ def train(model: BertForMaskedLM, pieces: list[Piece], masking: Masking, job: Re
     steps = job.epochs * steps_per_epoch
     steps = min(steps, job.max_steps) if job.max_steps else steps
     groups = parameter_groups(model, job.weight_decay, decay_all=False)
-    optimizer = torch.optim.AdamW(groups, job.learning_rate, fused=True)
+    optimizer = torch.optim.AdamW(groups, job.learning_rate, (0.9, job.beta2), fused=True)
 
     done = 0
     saved = checkpoint.whole_checkpoints(folder / "checkpoints")
@@ -142,7 +143,7 @@ def train(model: BertForMaskedLM, pieces: list[Piece], masking: Masking, job: Re
             labels = batch.input_ids[hidden].to(device)  # (M,)
             logits = predict(model, batch, inputs, hidden)  # (M, V)
             loss = F.cross_entropy(logits, labels, reduction="sum") / max(1, len(labels))
-            check_loss(loss.item(), step + 1, saved[-1] if saved else None)
+            check_loss(loss.item(), step + 1, checkpoint.last_good(saved, step))
             loss.backward()
             if job.clip_norm:
                 torch.nn.utils.clip_grad_norm_(model.parameters(), job.clip_norm)

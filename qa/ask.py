@@ -17,14 +17,13 @@ from torch import nn
 from minitransformer.errors import DataError, UserError, command_line, printable
 from minitransformer.flags import FlagParser
 from qa.features import featurise, pair_template
-from qa.predict import read
+from qa.predict import N_BEST, read
 from qa.spans import Prediction, predictions
 from qa.squad import Example
 from weights import load_pretrained, load_tokenizer
 
 STRIDE = 128  # tokens that neighbouring windows of a long passage share, as in BERT's own SQuAD code
 MAX_ANSWER_TOKENS = 64
-N_BEST = 20
 BATCH_TOKENS = 8192
 
 

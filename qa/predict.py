@@ -21,6 +21,8 @@ from qa.features import Feature, batches_by_tokens, collate, featurise
 from qa.spans import Spans, best_spans, in_feature_order, official_files, predictions
 from weights import load_pretrained, load_tokenizer
 
+N_BEST = 20  # spans kept of each window: should the best be white space alone, the next one answers
+
 
 class Read(NamedTuple):
     """What a model makes of features."""
@@ -80,7 +82,7 @@ def main() -> None:
     tokenizer = load_tokenizer(args.model)
     model = load_pretrained(args.model, "question-answering", fresh_head=False).to(choose_device(args.device))
     features = featurise(examples, tokenizer, model.config.positions, args.stride)
-    spans, _ = read(model, features, args.batch_tokens, args.max_answer_tokens)
+    spans, _ = read(model, features, args.batch_tokens, args.max_answer_tokens, N_BEST)
     answers = official_files(predictions(examples, features, spans, args.null_threshold)).predictions
     files.write_json(Path(args.out), answers)
     print(f"{len(answers)} answers, {sum(not text for text in answers.values())} of them empty: {args.out}")

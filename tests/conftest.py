@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-torch.set_num_threads(min(2, os.cpu_count() or 1))
+torch.set_num_threads(1)  # the models are tiny: handing work to a second thread costs more than it saves
 
 
 @pytest.fixture(scope="session")

@@ -9,13 +9,13 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from tiny import call, examples, random_model, tokenizer, write_checkpoint, write_questions
 
 import train_qa
 from minitransformer import bert
 from minitransformer.errors import DataError
 from qa import ask
 from qa.spans import Candidate, Prediction
+from tiny import call, examples, random_model, tokenizer, write_checkpoint, write_questions
 from weights import load_pretrained, load_tokenizer
 
 CHECKOUT = Path(__file__).parents[1]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+import tiny
 from bench.common import flops_per_step, table
 from bench.spans import postprocess_qa_predictions
 from minitransformer import bert

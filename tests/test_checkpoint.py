@@ -4,11 +4,11 @@ import os
 
 import pytest
 import torch
-from tiny import files_under
 from torch import nn
 
 from minitransformer.checkpoint import last_good, load_checkpoint, save_checkpoint, whole_checkpoints
 from minitransformer.errors import RunError
+from tiny import files_under
 
 
 def start(seed: int = 0, width: int = 4) -> tuple[nn.Module, torch.optim.Optimizer]:

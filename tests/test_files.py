@@ -4,10 +4,10 @@ import json
 import os
 
 import pytest
-from tiny import failing, files_under
 
 from minitransformer import files
 from minitransformer.errors import RunError
+from tiny import failing, files_under
 
 
 def test_write_bytes_replaces_a_file(tmp_path):

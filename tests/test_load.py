@@ -6,10 +6,10 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from tiny import config, random_model, rewrite_json, write_checkpoint
 
 from minitransformer import bert
 from minitransformer.errors import WeightsError
+from tiny import config, random_model, rewrite_json, write_checkpoint
 from weights import load_pretrained, save_pretrained
 from weights.load import find_folder
 

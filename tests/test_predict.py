@@ -5,7 +5,6 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import call, examples, files_under, random_model, tokenizer, write_checkpoint, write_questions
 
 from minitransformer import bert
 from minitransformer.errors import RunError
@@ -14,6 +13,7 @@ from qa.features import collate, featurise
 from qa.predict import read, span_loss
 from qa.spans import predictions
 from qa.squad import Example
+from tiny import call, examples, files_under, random_model, tokenizer, write_checkpoint, write_questions
 
 
 @pytest.fixture(scope="module")

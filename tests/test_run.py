@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from tiny import files_under
 
 from minitransformer.errors import RunError
 from minitransformer.recipe import option
 from minitransformer.run import Log, choose_device, epoch_order, open_run_folder
+from tiny import files_under
 
 
 @dataclass(frozen=True)

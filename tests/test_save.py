@@ -7,10 +7,10 @@ import pytest
 import torch
 import transformers
 from safetensors import safe_open
-from tiny import failing, files_under, random_model, tokenizer
 
 from minitransformer import bert
 from minitransformer.errors import WeightsError
+from tiny import failing, files_under, random_model, tokenizer
 from weights import load_pretrained, load_tokenizer, save_pretrained
 
 MODELS = {

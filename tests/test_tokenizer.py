@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from tiny import SPECIALS, VOCABULARY, rewrite_json, write_vocabulary
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, BertTokenizer
 
 from minitransformer.errors import WeightsError
+from tiny import SPECIALS, VOCABULARY, rewrite_json, write_vocabulary
 from weights.tokenizer import load_tokenizer, special_tokens
 
 TEXTS = [

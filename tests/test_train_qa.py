@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import Outcome, call, files_under, rewrite_json, write_checkpoint, write_questions, write_vocabulary
 
 import train_qa
 from minitransformer import checkpoint
+from minitransformer.run import epoch_order
 from qa import metrics, squad
+from qa.features import collate, featurise
 from qa.squad import Answer, Example
+from tiny import Outcome, call, files_under, rewrite_json, write_checkpoint, write_questions, write_vocabulary
 from weights import load_pretrained, load_tokenizer
 
 CHECKOUT = Path(__file__).parents[1]
@@ -116,6 +118,59 @@ def test_train_qa_learns(train, tmp_path):
     model = load_pretrained(tmp_path / "run/model", "question-answering", fresh_head=False)
     assert model.config.positions == 128
     assert load_tokenizer(tmp_path / "run/model").get_vocab_size() == model.config.vocabulary
+
+
+@pytest.mark.parametrize("schedule", ["step", "linear"])
+def test_train_qa_takes_the_steps_of_a_plain_loop(train, tmp_path, data, schedule):
+    """AdamW, clipping and the schedule by torch's own means, dropout off: the same losses."""
+    calm = write_checkpoint(tmp_path / "calm", dropout=0.0, attention_dropout=0.0)
+    flags = ("--head-dropout", 0, "--schedule", schedule, "--warmup", 0.25, "--gamma", 0.5, "--weight-decay", 0.3)
+    assert train("--weights", calm, *flags, "--decay-all", "--clip-norm", 0.1, "--learning-rate", 3e-3).status == 0
+
+    torch.manual_seed(0)
+    model = load_pretrained(calm, "question-answering")
+    features = featurise(squad.read(data), load_tokenizer(calm), 64, 16)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.3)
+    if schedule == "step":
+        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=3, gamma=0.5)
+    else:  # nine steps, of which the first two rise
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, [0, 0.5, *(step / 7 for step in range(7, -1, -1))].__getitem__
+        )
+    losses = []
+    for epoch in range(3):
+        order = epoch_order(12, seed=0, epoch=epoch)
+        for chosen in order.split(4):
+            batch = collate([features[index] for index in chosen], pad_id=0)
+            logits = model(batch.input_ids, batch.token_type_ids, batch.attention_mask)
+            targets = (batch.start, batch.end)
+            loss = sum(map(torch.nn.functional.cross_entropy, logits, targets)) / 2
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+            optimizer.step()
+            optimizer.zero_grad()
+            scheduler.step()
+            losses.append(loss.item())
+    assert [float(row["loss"]) for row in log_of(tmp_path / "run")] == pytest.approx(losses, rel=1e-4)
+
+
+def test_train_qa_has_its_own_dropout_before_the_head(train, tmp_path):
+    calm = write_checkpoint(tmp_path / "calm", dropout=0.0, attention_dropout=0.0)
+    losses = []
+    for rate in (0, 0.5):
+        flags = ("--head-dropout", rate, "--max-steps", 1, "--out", tmp_path / f"run {rate}")
+        assert train("--weights", calm, *flags).status == 0
+        losses.append(log_of(tmp_path / f"run {rate}")[0]["loss"])
+    assert losses[0] != losses[1]
+
+
+@pytest.mark.parametrize(("threshold", "empty"), [("-1e9", 12), ("1e9", 0)])
+def test_train_qa_threshold_decides_what_has_no_answer(train, tmp_path, threshold, empty):
+    assert train("--epochs", 0, "--null-threshold", threshold).status == 0
+    predictions = json.loads((tmp_path / "run/predictions.json").read_text())
+    assert list(predictions.values()).count("") == empty
+    scores = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert scores["NoAns_exact"] == (100 if empty else 0)
 
 
 def test_train_qa_draws_its_pictures(train, tmp_path, monkeypatch):

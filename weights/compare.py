@@ -47,7 +47,7 @@ def compare(folder: str | Path, task: str, inputs: dict[str, Tensor] | None = No
 
 
 def compare_models(ours: nn.Module, theirs: nn.Module, inputs: dict[str, Tensor]) -> list[Part]:
-    """The same for two models at hand: ours, and the HF model with the same weights. Both are run in evaluation mode."""
+    """The same for two models at hand, ours and HF's with the same weights, both put into evaluation mode."""
     keep = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"])).bool()
     names = module_names(ours, theirs)
     our_outputs = run(ours.eval(), dict.fromkeys(names), inputs, keep)
@@ -141,7 +141,8 @@ def module_names(ours: nn.Module, theirs: nn.Module) -> dict[str, str]:
         theirs.save_pretrained(folder)
         for name, parameter in theirs.named_parameters():
             parameter.copy_(numbered[name])
-        saved = {name: int(tensor.flatten()[0]) for name, tensor in load_file(Path(folder) / "model.safetensors").items()}
+        written = load_file(Path(folder) / "model.safetensors")
+        saved = {name: int(tensor.flatten()[0]) for name, tensor in written.items()}
     *_, architecture, _, task = maps.find(ours)
     names = {}
     for our_name, file_name in maps.expand(task.names, ours.config.layers).items():
@@ -161,7 +162,7 @@ def difference(ours: Tensor, theirs: Tensor) -> tuple[float, float]:
 
 
 def first_difference(parts: list[Part]) -> str | None:
-    """In words, the first part whose output differs, or, if none does, the last whose gradient does (backward order)."""
+    """In words, the first part whose output differs; where none does, the last whose gradient does."""
     for part in parts:
         if not part.output_excess <= 1:
             return f"first to differ: {part.name}, output off by {part.output:.1e}"
