@@ -75,6 +75,10 @@ def test_bert_matches_hf_on_the_real_checkpoint(assets):
     assert first_difference(compare(folder, "encoder", inputs)) is None
 
 
+def test_bert_matches_hf_on_the_checkpoint_that_ships():
+    assert first_difference(compare("demo-bert-fa", "masked-lm")) is None
+
+
 def test_compare_names_the_first_part_that_differs(tmp_path):
     folder = hf_folder(tmp_path)
     ours = load_pretrained(folder, "question-answering")

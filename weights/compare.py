@@ -53,13 +53,15 @@ def compare_models(ours: nn.Module, theirs: nn.Module, inputs: dict[str, Tensor]
     our_outputs = run(ours.eval(), dict.fromkeys(names), inputs, keep)
     their_outputs = run(theirs.eval(), dict.fromkeys(names.values()), inputs, keep)
 
+    # A loss has no scale of its own, and rounding grows with it: gradients above 1 are brought down to it, all alike.
+    scale = max(1.0, *(_gradient(parameter).abs().max().item() for parameter in theirs.parameters()))
     parts = []
     for name in our_outputs:
         output, output_excess = difference(our_outputs[name], their_outputs[names[name]])
         our_parameters = dict(ours.get_submodule(name).named_parameters(recurse=False))
         their_module = theirs.get_submodule(names[name])
         gradients = [
-            difference(_gradient(parameter), _gradient(their_module.get_parameter(kind)))
+            difference(_gradient(parameter) / scale, _gradient(their_module.get_parameter(kind)) / scale)
             for kind, parameter in our_parameters.items()
         ]
         gradient, gradient_excess = (max(column) for column in zip(*gradients, strict=True))
