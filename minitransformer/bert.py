@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from minitransformer.attention import SelfAttention
 from minitransformer.dropout import Dropout
-from minitransformer.packing import Packing
+from minitransformer.packing import Packing, pack_inputs
 
 # The names that config.json uses. "gelu" is the exact one (erf), "gelu_new" the tanh approximation: not the same.
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -53,15 +53,15 @@ class BertConfig:
 
 
 class Embeddings(nn.Module):
-    """Token + segment + position, normalised (section 3, figure 2). Three (N,) -> (N, C)."""
+    """Token + segment + position, normalised (section 3, figure 2). Three (N,) -> (N, width)."""
 
-    def __init__(self, config: BertConfig) -> None:
+    def __init__(self, config: BertConfig, width: int) -> None:
         super().__init__()
         # padding_idx: the row of the padding token gets no gradient, so it stays what it was.
-        self.token = nn.Embedding(config.vocabulary, config.width, padding_idx=config.pad_id)
-        self.position = nn.Embedding(config.positions, config.width)
-        self.segment = nn.Embedding(config.segments, config.width)
-        self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.token = nn.Embedding(config.vocabulary, width, padding_idx=config.pad_id)
+        self.position = nn.Embedding(config.positions, width)
+        self.segment = nn.Embedding(config.segments, width)
+        self.norm = nn.LayerNorm(width, eps=config.norm_eps)
         self.dropout = Dropout(config.dropout)
 
     def forward(self, tokens: Tensor, segments: Tensor, positions: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ class Bert(nn.Module):
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         self.config = config
-        self.embeddings = Embeddings(config)
+        self.embeddings = Embeddings(config, config.width)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
 
     def forward(
@@ -109,22 +109,9 @@ class Bert(nn.Module):
     def packed(
         self, input_ids: Tensor, token_type_ids: Tensor | None = None, attention_mask: Tensor | None = None
     ) -> tuple[Tensor, Packing]:
-        """(B, T) -> hidden states of the real tokens (N, C), and where they stand.
-
-        token_type_ids: (B, T), 0 in text A, 1 in text B; None is all 0. attention_mask: (B, T), non-zero where a
-        token is real; None is everywhere. Raises ValueError when T exceeds the position table.
-        """
-        batch, length = input_ids.shape
-        if length > self.config.positions:
-            raise ValueError(f"{length} tokens, but the model has {self.config.positions} positions")
-        if token_type_ids is None:
-            token_type_ids = torch.zeros_like(input_ids)
-        if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids, dtype=torch.bool)
-
-        packing = Packing.of(attention_mask)
-        positions = torch.arange(length, device=input_ids.device).expand(batch, length)
-        x = self.embeddings(*(packing.pack(ids) for ids in (input_ids, token_type_ids, positions)))  # (N, C)
+        """(B, T) -> hidden states of the real tokens (N, C), and where they stand. Arguments as in `pack_inputs`."""
+        ids, packing = pack_inputs(input_ids, token_type_ids, attention_mask, self.config.positions)
+        x = self.embeddings(*ids)  # (N, C)
         for layer in self.layers:
             x = layer(x, packing)
         return x, packing
@@ -133,10 +120,12 @@ class Bert(nn.Module):
 class BertForQuestionAnswering(nn.Module):
     """Encoder -> dropout -> Linear(C, 2): a start logit and an end logit per token (section 4.2)."""
 
+    encoder_type: type[nn.Module] = Bert
+
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = Bert(config)
+        self.encoder = self.encoder_type(config)
         self.dropout = Dropout(config.head_dropout)
         self.span = nn.Linear(config.width, 2)
 
@@ -153,13 +142,16 @@ class BertForQuestionAnswering(nn.Module):
 class BertForMaskedLM(nn.Module):
     """Encoder -> Linear, activation, norm -> the token embedding table again, as a classifier (section 3.1)."""
 
+    encoder_type: type[nn.Module] = Bert
+
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = Bert(config)
-        self.transform = nn.Linear(config.width, config.width)
+        self.encoder = self.encoder_type(config)
+        table_width = self.encoder.embeddings.token.embedding_dim  # C, but ALBERT's table is narrower
+        self.transform = nn.Linear(config.width, table_width)
         self.activation = ACTIVATIONS[config.activation]
-        self.transform_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.transform_norm = nn.LayerNorm(table_width, eps=config.norm_eps)
         self.bias = nn.Parameter(torch.zeros(config.vocabulary))
 
     def forward(

@@ -44,3 +44,24 @@ class Packing:
         batch, length = self.keep.shape
         padded = packed.new_full((batch * length, *packed.shape[1:]), fill)
         return padded.index_copy(0, self.rows, packed).unflatten(0, (batch, length))
+
+
+def pack_inputs(
+    input_ids: Tensor, token_type_ids: Tensor | None, attention_mask: Tensor | None, positions: int
+) -> tuple[tuple[Tensor, Tensor, Tensor], Packing]:
+    """What a text encoder embeds, without padding: tokens, segments and positions, (N,) each, and where they stand.
+
+    token_type_ids: (B, T), 0 in text A, 1 in text B; None is all 0. attention_mask: (B, T), non-zero where a token is
+    real; None is everywhere. positions: rows of the model's position table. Raises ValueError when T exceeds them.
+    """
+    batch, length = input_ids.shape
+    if length > positions:
+        raise ValueError(f"{length} tokens, but the model has {positions} positions")
+    if token_type_ids is None:
+        token_type_ids = torch.zeros_like(input_ids)
+    if attention_mask is None:
+        attention_mask = torch.ones_like(input_ids, dtype=torch.bool)
+    packing = Packing.of(attention_mask)
+    places = torch.arange(length, device=input_ids.device).expand(batch, length)
+    tokens, segments, places = (packing.pack(ids) for ids in (input_ids, token_type_ids, places))
+    return (tokens, segments, places), packing

@@ -5,11 +5,11 @@ import json
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from minitransformer import bert
 from minitransformer.errors import WeightsError
-from tiny import config, random_model, rewrite_json, write_checkpoint
+from tiny import change_tensors, config, random_model, rewrite_json, write_checkpoint
 from weights import load_pretrained, save_pretrained
 from weights.load import find_folder
 
@@ -83,12 +83,6 @@ def outputs(model: torch.nn.Module) -> torch.Tensor:
                 else result.last_hidden_state
             )
     return torch.stack([part[mask] for part in result], -1) if isinstance(result, tuple) else result[mask]
-
-
-def change_tensors(folder, change) -> None:
-    """Rewrite model.safetensors by `change`, which gets the tensors by name."""
-    tensors = load_file(folder / "model.safetensors")
-    save_file(change(tensors), folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def refusal(folder, task: str = "question-answering", **flags) -> str:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from minitransformer import bert
@@ -147,3 +148,9 @@ def failing(owner: object, name: str, error: BaseException) -> Iterator[None]:
     """`owner.name` raises `error` inside."""
     with mock.patch.object(owner, name, side_effect=error):
         yield
+
+
+def change_tensors(folder: Path, change: Callable[[dict], dict]) -> None:
+    """Rewrite model.safetensors by `change`, which gets the tensors by name."""
+    tensors = load_file(folder / "model.safetensors")
+    save_file(change(tensors), folder / "model.safetensors", metadata={"format": "pt"})

@@ -9,6 +9,7 @@ transformers is needed here and nowhere else (pip install transformers).
 import argparse
 import json
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,9 +26,13 @@ OUTPUTS = ("last_hidden_state", "start_logits", "end_logits", "logits")  # trans
 
 
 class Part(NamedTuple):
-    """The largest differences of one part with parameters, as multiples of what is allowed are `..._excess`."""
+    """The largest differences of one part with parameters, as multiples of what is allowed are `..._excess`.
+
+    A part that is applied several times (ALBERT's layer) is a Part for each `use`, 1, 2, ...; its gradient is of all.
+    """
 
     name: str
+    use: int
     output: float
     gradient: float
     output_excess: float  # largest |ours - theirs| / (atol + rtol * |theirs|): equal if at most 1
@@ -56,8 +61,8 @@ def compare_models(ours: nn.Module, theirs: nn.Module, inputs: dict[str, Tensor]
     # A loss has no scale of its own, and rounding grows with it: gradients above 1 are brought down to it, all alike.
     scale = max(1.0, *(_gradient(parameter).abs().max().item() for parameter in theirs.parameters()))
     parts = []
-    for name in our_outputs:
-        output, output_excess = difference(our_outputs[name], their_outputs[names[name]])
+    for name, use in our_outputs:
+        output, output_excess = difference(our_outputs[name, use], their_outputs[names[name], use])
         our_parameters = dict(ours.get_submodule(name).named_parameters(recurse=False))
         their_module = theirs.get_submodule(names[name])
         gradients = [
@@ -65,7 +70,7 @@ def compare_models(ours: nn.Module, theirs: nn.Module, inputs: dict[str, Tensor]
             for kind, parameter in our_parameters.items()
         ]
         gradient, gradient_excess = (max(column) for column in zip(*gradients, strict=True))
-        parts.append(Part(name, output, gradient, output_excess, gradient_excess))
+        parts.append(Part(name, use, output, gradient, output_excess, gradient_excess))
     return parts
 
 
@@ -100,13 +105,17 @@ def load_theirs(folder: Path, task: str) -> nn.Module:
     return loaders[task].from_pretrained(folder, dtype=torch.float32)
 
 
-def run(model: nn.Module, modules: dict[str, None], inputs: dict[str, Tensor], keep: Tensor) -> dict[str, Tensor]:
-    """Forward with a record of what the named modules return at real tokens, (N, ...), then backward."""
-    outputs: dict[str, Tensor] = {}
+def run(
+    model: nn.Module, modules: dict[str, None], inputs: dict[str, Tensor], keep: Tensor
+) -> dict[tuple[str, int], Tensor]:
+    """Forward with a record of what the named modules return at real tokens, (N, ...), at each use, then backward."""
+    outputs: dict[tuple[str, int], Tensor] = {}
+    uses: Counter[str] = Counter()
 
     def recorder(name: str):
         def hook(module: nn.Module, arguments: tuple, output: Tensor) -> None:
-            outputs[name] = _real(output.detach(), keep)
+            uses[name] += 1
+            outputs[name, uses[name]] = _real(output.detach(), keep)
 
         return hook
 
@@ -147,7 +156,7 @@ def module_names(ours: nn.Module, theirs: nn.Module) -> dict[str, str]:
         saved = {name: int(tensor.flatten()[0]) for name, tensor in written.items()}
     *_, architecture, _, task = maps.find(ours)
     names = {}
-    for our_name, file_name in maps.expand(task.names, ours.config.layers).items():
+    for our_name, file_name in maps.expand(task.names, ours.config).items():
         number = saved.get(file_name, saved.get(file_name.removeprefix(architecture.prefix)))
         our_module, their_module = (name.rpartition(".")[0] for name in (our_name, in_memory[number]))
         if our_module:  # a parameter of the whole model has no module of its own
@@ -167,7 +176,8 @@ def first_difference(parts: list[Part]) -> str | None:
     """In words, the first part whose output differs; where none does, the last whose gradient does."""
     for part in parts:
         if not part.output_excess <= 1:
-            return f"first to differ: {part.name}, output off by {part.output:.1e}"
+            use = f" in use {part.use}" if part.use > 1 else ""
+            return f"first to differ: {part.name}{use}, output off by {part.output:.1e}"
     for part in reversed(parts):
         if not part.gradient_excess <= 1:
             return f"first to differ: {part.name}, gradient off by {part.gradient:.1e}, all outputs equal"
@@ -178,12 +188,13 @@ def table(parts: list[Part]) -> str:
     """A row per layer with its largest differences."""
     rows: dict[str, list[Part]] = {}
     for part in parts:
-        rows.setdefault(_layer(part.name), []).append(part)
-    lines = [f"{'layer':<14} {'output':>9} {'gradient':>9}"]
+        use = f", use {part.use}" if part.use > 1 else ""
+        rows.setdefault(_layer(part.name) + use, []).append(part)
+    lines = [f"{'layer':<19} {'output':>9} {'gradient':>9}"]
     for layer, members in rows.items():
         output, gradient = max(part.output for part in members), max(part.gradient for part in members)
         verdict = "equal" if all(part.equal for part in members) else "DIFFERS"
-        lines.append(f"{layer:<14} {output:9.1e} {gradient:9.1e}  {verdict}")
+        lines.append(f"{layer:<19} {output:9.1e} {gradient:9.1e}  {verdict}")
     return "\n".join(lines)
 
 
@@ -198,7 +209,9 @@ def _layer(name: str) -> str:
     words = name.removeprefix("encoder.").split(".")
     if words[0] == "layers":
         return ".".join(words[:2])
-    return words[0] if name.startswith(("embeddings", "encoder.")) else "head"
+    if words[0] == "groups":
+        return ".".join(words[:3])
+    return words[0] if name.startswith(("embeddings", "widen", "encoder.")) else "head"
 
 
 def _real(tensor: Tensor, keep: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ def load_pretrained(folder: str | Path, task: str, fresh_head: bool = True) -> n
     table = architecture.tasks[task]
     with torch.device("meta"):  # names and shapes only; the numbers come from the file
         model = table.model(config)
-    names = maps.expand(table.names, config.layers)  # ours -> HF's
+    names = maps.expand(table.names, config)  # ours -> HF's
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
 
     tensors = read_tensors(folder, architecture.prefix)

@@ -1,8 +1,8 @@
 """Literal name tables: our names <-> the names in Hugging Face (HF) checkpoint files.
 
 Nothing else in the project knows an HF name. q, k and v stay separate in both, so that a map is only a renaming.
-In the tables `{layer}` stands for 0 ... L - 1. What a checkpoint holds and a task does not use is dropped on
-purpose, by a name listed here, never by silence.
+In the tables `{layer}` stands for 0 ... L - 1, and ALBERT's `{group}` and `{inner}` likewise. What a checkpoint holds
+and a task does not use is dropped on purpose, by a name listed here, never by silence.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from minitransformer import bert
+from minitransformer import albert, bert
 from minitransformer.errors import WeightsError
 
 
@@ -148,7 +148,90 @@ BERT = Architecture(
     },
 )
 
-ARCHITECTURES = {"bert": BERT}
+# -------------------------------------------------------------------------------------------------- ALBERT
+
+ALBERT_FIELDS = BERT_FIELDS | {
+    "embedding_width": "embedding_size",
+    "groups": "num_hidden_groups",
+    "inner_layers": "inner_group_num",
+    "head_dropout": "classifier_dropout_prob",
+}
+
+ALBERT_ENCODER = {
+    "embeddings.token.weight": "albert.embeddings.word_embeddings.weight",
+    "embeddings.position.weight": "albert.embeddings.position_embeddings.weight",
+    "embeddings.segment.weight": "albert.embeddings.token_type_embeddings.weight",
+    "embeddings.norm.weight": "albert.embeddings.LayerNorm.weight",
+    "embeddings.norm.bias": "albert.embeddings.LayerNorm.bias",
+    "widen.weight": "albert.encoder.embedding_hidden_mapping_in.weight",
+    "widen.bias": "albert.encoder.embedding_hidden_mapping_in.bias",
+} | {
+    f"groups.{{group}}.{{inner}}.{ours}.{kind}": (
+        f"albert.encoder.albert_layer_groups.{{group}}.albert_layers.{{inner}}.{hf}.{kind}"
+    )
+    for ours, hf in {
+        "attention.query": "attention.query",
+        "attention.key": "attention.key",
+        "attention.value": "attention.value",
+        "attention.output": "attention.dense",
+        "attention_norm": "attention.LayerNorm",
+        "ffn_up": "ffn",
+        "ffn_down": "ffn_output",
+        "ffn_norm": "full_layer_layer_norm",
+    }.items()
+    for kind in ("weight", "bias")
+}
+
+ALBERT_MLM_HEAD = {
+    "transform.weight": "predictions.dense.weight",
+    "transform.bias": "predictions.dense.bias",
+    "transform_norm.weight": "predictions.LayerNorm.weight",
+    "transform_norm.bias": "predictions.LayerNorm.bias",
+    "bias": "predictions.bias",
+}
+
+ALBERT_TIED = {
+    "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
+    "predictions.decoder.bias": "predictions.bias",
+}
+
+# The pooler fed the sentence-order head, whose pre-training task we do not run.
+ALBERT_UNUSED = ("albert.pooler.", "albert.embeddings.position_ids", "sop_classifier.")
+
+ALBERT = Architecture(
+    config=albert.AlbertConfig,
+    fields=ALBERT_FIELDS,
+    constants=BERT_CONSTANTS,
+    prefix="albert.",
+    tasks={
+        "encoder": Task(
+            model=albert.Albert,
+            architecture="AlbertModel",
+            names=ALBERT_ENCODER,
+            fresh_head=frozenset(),
+            dropped=(*ALBERT_UNUSED, "predictions.", "qa_outputs."),
+            tied={},
+        ),
+        "question-answering": Task(
+            model=albert.AlbertForQuestionAnswering,
+            architecture="AlbertForQuestionAnswering",
+            names=_inside(ALBERT_ENCODER) | QA_HEAD,
+            fresh_head=frozenset(QA_HEAD),
+            dropped=(*ALBERT_UNUSED, "predictions."),
+            tied={},
+        ),
+        "masked-lm": Task(
+            model=albert.AlbertForMaskedLM,
+            architecture="AlbertForMaskedLM",
+            names=_inside(ALBERT_ENCODER) | ALBERT_MLM_HEAD,
+            fresh_head=frozenset(),
+            dropped=(*ALBERT_UNUSED, "qa_outputs."),
+            tied=ALBERT_TIED,
+        ),
+    },
+)
+
+ARCHITECTURES = {"bert": BERT, "albert": ALBERT}
 
 
 # ---------------------------------------------------------------------------------------------------- use
@@ -161,13 +244,15 @@ KINDS = {int: "a whole number", float: "a number", str: "a text"}
 LARGEST = 2**31  # above every setting of a model
 
 
-def expand(names: dict[str, str], layers: int) -> dict[str, str]:
-    """A table with every `{layer}` written out."""
-    return {
-        ours.replace("{layer}", str(layer)): hf.replace("{layer}", str(layer))
-        for ours, hf in names.items()
-        for layer in (range(layers) if "{layer}" in ours else [0])
-    }
+def expand(names: dict[str, str], config: Any) -> dict[str, str]:
+    """A table with every `{layer}`, `{group}` and `{inner}` written out, as often as the configuration says."""
+    for place, count in (("{layer}", "layers"), ("{group}", "groups"), ("{inner}", "inner_layers")):
+        names = {
+            ours.replace(place, str(number)): hf.replace(place, str(number))
+            for ours, hf in names.items()
+            for number in (range(getattr(config, count)) if place in ours else [0])
+        }
+    return names
 
 
 def modern_name(name: str) -> str:
