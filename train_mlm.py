@@ -20,6 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from minitransformer import checkpoint, files, recipe
+from minitransformer.albert import AlbertConfig, AlbertForMaskedLM
 from minitransformer.bert import BertConfig, BertForMaskedLM, initialise
 from minitransformer.errors import DataError, RecipeError, RunError, command_line
 from minitransformer.masking import Masking
@@ -40,9 +41,11 @@ class Recipe:
     limit_valid: int = option(0, "only the first N documents; 0: all", at_least=0)
     weights: str = option("", "checkpoint to go on from, with its tokenizer and sizes; empty: a new model")
     # a new tokenizer and a new model
+    architecture: str = option("bert", "of the new model", choices=("bert", "albert"))
     vocabulary: int = option(2000, "tokens of the vocabulary, at most", at_least=6)
     width: int = option(128, "of the hidden states", at_least=1)
-    layers: int = option(4, "Transformer layers", at_least=1)
+    embedding_width: int = option(128, "of ALBERT's token table", at_least=1)
+    layers: int = option(4, "Transformer layers; ALBERT applies one as often", at_least=1)
     heads: int = option(4, "of attention", at_least=1)
     ffn_width: int = option(512, "of the feed-forward part", at_least=1)
     positions: int = option(512, "longest input that the model can take", at_least=1)
@@ -202,22 +205,26 @@ def masking_for(tokenizer: Tokenizer, job: Recipe) -> Masking:
 def new_model(tokenizer: Tokenizer, job: Recipe) -> BertForMaskedLM:
     if job.width % job.heads:
         raise RecipeError(f"width {job.width} is no multiple of heads {job.heads}: choose another of the two")
-    config = BertConfig(
-        vocabulary=tokenizer.get_vocab_size(),
-        width=job.width,
-        layers=job.layers,
-        heads=job.heads,
-        ffn_width=job.ffn_width,
-        dropout=job.dropout,
-        attention_dropout=job.dropout,
-        positions=job.positions,
-        initializer_range=job.initializer_range,
-        pad_id=tokenizer.padding["pad_id"],
-    )
-    model = BertForMaskedLM(config)
-    initialise(model, config.initializer_range)
+    sizes = {
+        "vocabulary": tokenizer.get_vocab_size(),
+        "width": job.width,
+        "layers": job.layers,
+        "heads": job.heads,
+        "ffn_width": job.ffn_width,
+        "dropout": job.dropout,
+        "attention_dropout": job.dropout,
+        "positions": job.positions,
+        "initializer_range": job.initializer_range,
+        "pad_id": tokenizer.padding["pad_id"],
+    }
+    if job.architecture == "albert":
+        model = AlbertForMaskedLM(AlbertConfig(embedding_width=job.embedding_width, **sizes))
+    else:
+        model = BertForMaskedLM(BertConfig(**sizes))
+    initialise(model, job.initializer_range)
     if job.sines:
-        model.encoder.embeddings.position.weight.data = sines(config.positions, config.width) * config.initializer_range
+        table = model.encoder.embeddings.position.weight
+        table.data = sines(*table.shape) * job.initializer_range
     return model
 
 

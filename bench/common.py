@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from minitransformer.albert import AlbertConfig
 from minitransformer.bert import PADDING_LOGIT, BertConfig
 from qa.features import Batch
 from weights import save_pretrained
@@ -22,7 +23,7 @@ RACE_HEAD = ("contender", "median", "least to most", "speed-up")
 MATRIX = 2048  # side of the square matrices whose product shows what the machine can do
 
 
-def flops_per_step(lengths: Sequence[int], config: BertConfig) -> int:
+def flops_per_step(lengths: Sequence[int], config: BertConfig | AlbertConfig) -> int:
     """Useful floating point operations of one training step of a QA model on texts of `lengths` tokens.
 
     Matrix products alone, a multiplication and an addition counting as two. For N tokens, width C, feed-forward
@@ -32,6 +33,7 @@ def flops_per_step(lengths: Sequence[int], config: BertConfig) -> int:
         feed-forward, up and down     N * 2 * 2 C F         in every layer (F = 4 C: 24 N C^2 with the line above)
         scores, and their use         sum of 2 * 2 t^2 C    in every layer
         span classifier               N * 2 * 2 C           once
+        ALBERT's projection, E -> C   N * 2 E C             once
 
     The backward pass is twice the forward pass: a product's gradient is taken for either factor. Padding, dropout,
     norms and recomputation are no useful work, so time spent on them lowers the share of the machine's rate.
@@ -39,7 +41,12 @@ def flops_per_step(lengths: Sequence[int], config: BertConfig) -> int:
     tokens, width = sum(lengths), config.width
     attention = sum(4 * length**2 * width for length in lengths)
     layer = tokens * (8 * width**2 + 4 * width * config.ffn_width) + attention
-    return 3 * (config.layers * layer + tokens * 4 * width)
+    ends = tokens * 4 * width
+    layers = config.layers
+    if isinstance(config, AlbertConfig):
+        layers *= config.inner_layers
+        ends += tokens * 2 * config.embedding_width * width
+    return 3 * (layers * layer + ends)
 
 
 def matrix_rate(repeats: int = 5) -> float:
@@ -92,7 +99,7 @@ def machine(threads: int | None = None) -> str:
 
 
 def hf_copy(model: nn.Module) -> nn.Module:
-    """transformers' BertForQuestionAnswering with the weights of ours, as anybody would load it, in evaluation mode.
+    """transformers' model with the weights of ours, as anybody would load it, in evaluation mode.
 
     It goes by way of a folder, so a head that was fresh in ours is the same in the copy.
     """
@@ -102,7 +109,7 @@ def hf_copy(model: nn.Module) -> nn.Module:
     transformers.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:
         save_pretrained(model, folder)
-        return transformers.BertForQuestionAnswering.from_pretrained(folder, dtype=torch.float32).eval()
+        return transformers.AutoModelForQuestionAnswering.from_pretrained(folder, dtype=torch.float32).eval()
 
 
 class HFReader(nn.Module):
@@ -116,7 +123,8 @@ class HFReader(nn.Module):
         self.dropout = nn.Dropout(model.dropout.p)
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        hidden = self.hf.bert(input_ids, attention_mask.long(), token_type_ids).last_hidden_state  # (B, T, C)
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask.long(), "token_type_ids": token_type_ids}
+        hidden = self.hf.base_model(**inputs).last_hidden_state  # (B, T, C)
         logits = self.hf.qa_outputs(self.dropout(hidden))  # (B, T, 2)
         start, end = logits.masked_fill(~attention_mask[..., None], PADDING_LOGIT).unbind(-1)
         return start, end

@@ -1,5 +1,6 @@
 """Every benchmark runs to its end on a tiny checkpoint, and the operations it counts are those that torch counts."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -12,9 +13,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import tiny
+from bench import shape
 from bench.common import flops_per_step, table
 from bench.spans import postprocess_qa_predictions
-from minitransformer import bert
+from minitransformer import albert, bert
 from minitransformer.attention import SelfAttention, explicit_attention
 from qa.features import Feature
 from qa.predict import span_loss
@@ -58,6 +60,21 @@ def test_train_step_measures_all_contenders_on_the_same_loss(checkpoint, questio
     assert "torch" in printed.splitlines()[-1]
 
 
+def test_a_random_albert_of_a_public_shape_is_measured_too(checkpoint, questions, tmp_path, monkeypatch):
+    monkeypatch.setitem(shape.SHAPES, "albert-base", (albert.AlbertForQuestionAnswering, random_albert().config))
+    refused = tiny.call(shape.main, "albert-base", "--tokenizer", checkpoint, "--out", tmp_path / "albert")
+    assert "its vocabulary is larger than the 40" in refused.refusal()
+
+    larger = dataclasses.replace(random_albert().config, vocabulary=len(tiny.VOCABULARY) + 7)
+    monkeypatch.setitem(shape.SHAPES, "albert-base", (albert.AlbertForQuestionAnswering, larger))
+    made = tiny.call(shape.main, "albert-base", "--tokenizer", checkpoint, "--out", tmp_path / "albert")
+    assert made.status == 0, made.err
+    sizes = ("--batch-size", 2, "--max-length", 64, "--rounds", 1, "--steps", 1, "--threads", 1)
+    head, *rows = cells(run("bench.train_step", "--weights", tmp_path / "albert", "--data", questions, *sizes))
+    losses = [float(row[head.index("first loss")]) for row in rows]
+    assert losses == pytest.approx([losses[0]] * 3, abs=2e-6)
+
+
 def test_features_of_ours_and_of_hf_are_equal(checkpoint, questions):
     sizes = ("--max-length", 32, "--stride", 4, "--rounds", 1)
     printed = run("bench.features", "--weights", checkpoint, "--data", questions, *sizes)
@@ -81,10 +98,17 @@ def test_hf_qa_writes_the_files_of_a_run(checkpoint, questions, tmp_path):
     assert len((tmp_path / "run/log.csv").read_text().splitlines()) == 1 + 2
 
 
+def random_albert() -> torch.nn.Module:
+    sizes = {"embedding_width": 24, "width": 32, "layers": 3, "inner_layers": 2, "heads": 4, "ffn_width": 48}
+    config = albert.AlbertConfig(vocabulary=40, dropout=0.1, attention_dropout=0.1, **sizes)
+    return albert.AlbertForQuestionAnswering(config)
+
+
+@pytest.mark.parametrize("make", [lambda: tiny.random_model(bert.BertForQuestionAnswering), random_albert])
 @pytest.mark.parametrize(("explicit", "lengths"), [(True, [9, 9, 9]), (False, [3, 9, 6])])
-def test_flops_per_step_are_those_that_torch_counts(explicit, lengths):
+def test_flops_per_step_are_those_that_torch_counts(make, explicit, lengths):
     """To the last one. The explicit formula pads, so its texts are of one length."""
-    model = tiny.random_model(bert.BertForQuestionAnswering).train()  # dropout on: no fused kernel
+    model = make().train()  # dropout on: no fused kernel
     if explicit:
         for module in model.modules():
             if isinstance(module, SelfAttention):

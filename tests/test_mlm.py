@@ -10,15 +10,18 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers import AutoTokenizer
+from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 from transformers import BertForMaskedLM as HFBertForMaskedLM
 
+import tiny
 import train_mlm
+import train_qa
 from minitransformer.errors import DataError
 from minitransformer.masking import NO_WORD, Masking
 from qa import demo, squad
 from qa.documents import collate, cut, number_words, read_documents
 from weights import load_pretrained, load_tokenizer
+from weights.compare import compare, first_difference
 from weights.new_tokenizer import learn_pieces, train_tokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -242,6 +245,19 @@ def test_it_goes_on_from_weights_on_a_squad_file_and_writes_half_precision(tmp_p
     model = load_pretrained(after, "masked-lm")
     assert model.bias.dtype == torch.float32
     assert not torch.equal(model.bias, load_pretrained(before, "masked-lm").bias)
+
+
+def test_an_albert_is_pretrained_and_learns_to_answer(tmp_path: Path) -> None:
+    run(tmp_path / "mlm", "--architecture", "albert", "--embedding-width", 12, "--limit-train", 40, "--max-steps", 2)
+    folder = tmp_path / "mlm/model"
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert (config["model_type"], config["embedding_size"]) == ("albert", 12)
+    assert first_difference(compare(folder, "masked-lm")) is None
+    flags = ["--weights", folder, "--limit-train", 8, "--limit-valid", 4, "--max-length", 192, "--out", tmp_path / "qa"]
+    done = tiny.call(train_qa.main, *flags)
+    assert done.status == 0, done.err
+    AutoModelForQuestionAnswering.from_pretrained(tmp_path / "qa/model")
+    assert first_difference(compare(tmp_path / "qa/model", "question-answering")) is None
 
 
 @pytest.mark.parametrize(
