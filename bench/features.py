@@ -7,13 +7,13 @@ in pairs, a thousand at a time, it cuts the windows (return_overflowing_tokens),
 Neither side pads. Both use all cores. The features of both are compared before the table is printed.
 """
 
-import argparse
 from collections.abc import Iterator, Mapping, Sequence
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from bench.common import RACE_HEAD, machine, race, table
 from minitransformer.errors import DataError, command_line
+from minitransformer.flags import FlagParser
 from qa import squad
 from qa.features import Feature, featurise
 from qa.squad import Example
@@ -24,7 +24,7 @@ MAP_BATCH = 1000  # what datasets.map hands over at a time unless told otherwise
 
 @command_line
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.features", description=__doc__.split("\n\n")[0])
+    parser = FlagParser(prog="python -m bench.features", description=__doc__.split("\n\n")[0])
     parser.add_argument("--weights", required=True, metavar="DIR", help="checkpoint folder with the tokenizer")
     parser.add_argument("--data", required=True, metavar="FILE", help="questions, SQuAD .json or .json.gz")
     parser.add_argument("--max-length", type=int, default=512)

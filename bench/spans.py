@@ -14,7 +14,6 @@ highest starts with the n highest ends only, so it can miss the best span, and i
 an answer, which ours never does. Where neither happens the texts must be equal, but for blank edges, which ours cuts.
 """
 
-import argparse
 from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
@@ -25,6 +24,7 @@ from torch import Tensor
 
 from bench.common import RACE_HEAD, machine, race, table
 from minitransformer.errors import DataError, command_line
+from minitransformer.flags import FlagParser
 from qa import squad
 from qa.features import Feature, batches_by_tokens, collate, featurise
 from qa.spans import EDGES, OfficialFiles, best_spans, in_feature_order, official_files, predictions
@@ -47,7 +47,7 @@ class Batch(NamedTuple):
 
 @command_line
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.spans", description=__doc__.split("\n\n")[0])
+    parser = FlagParser(prog="python -m bench.spans", description=__doc__.split("\n\n")[0])
     parser.add_argument("--weights", required=True, metavar="DIR", help="checkpoint folder with the tokenizer")
     parser.add_argument("--data", required=True, metavar="FILE", help="questions, SQuAD .json or .json.gz")
     parser.add_argument("--n-best", type=int, default=20)

@@ -20,6 +20,7 @@ import torch
 from bench.common import HFReader, flops_per_step, machine, matrix_rate, seconds_of, spread, table, widen
 from minitransformer.attention import SelfAttention, explicit_attention
 from minitransformer.errors import command_line
+from minitransformer.flags import FlagParser
 from minitransformer.run import epoch_order
 from qa import squad
 from qa.features import Batch, collate, featurise
@@ -55,7 +56,7 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench.train_step", description=__doc__.split("\n\n")[0])
+    parser = FlagParser(prog="python -m bench.train_step", description=__doc__.split("\n\n")[0])
     parser.add_argument("--weights", required=True, metavar="DIR", help="checkpoint folder")
     parser.add_argument("--data", required=True, metavar="FILE", help="questions, SQuAD .json or .json.gz")
     parser.add_argument("--batch-size", type=int, default=16)

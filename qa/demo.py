@@ -6,7 +6,6 @@ question. A name belongs to one part for good: whatever validation asks about, t
     python -m qa.demo --out data/demo        writes train.json, valid.json (SQuAD v2) and pretrain.txt
 """
 
-import argparse
 import random
 from collections.abc import Callable, Iterator
 from itertools import product
@@ -15,6 +14,7 @@ from typing import NamedTuple
 
 from minitransformer.errors import DataError, command_line
 from minitransformer.files import write_text
+from minitransformer.flags import FlagParser
 from qa.squad import Answer, Example, write
 
 PARTS = ("train", "valid")
@@ -634,7 +634,7 @@ def answered(part: str, rng: random.Random) -> tuple[str, str]:
 
 @command_line
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = FlagParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     parser.add_argument("--seed", type=int, default=0, help="another seed, another data set (default 0)")
     arguments = parser.parse_args()

@@ -1,10 +1,10 @@
 """`python -m qa.evaluate`: score a file of predictions against a data set of SQuAD's shape."""
 
-import argparse
 import json
-import math
+from typing import Any
 
-from minitransformer.errors import DataError, UserError, command_line
+from minitransformer.errors import DataError, command_line
+from minitransformer.flags import FlagParser, finite_number
 from qa import metrics, squad
 
 EXAMPLE = "example:\n  python -m qa.evaluate --data Validation.json.gz --predictions predictions.json"
@@ -24,12 +24,11 @@ def main() -> None:
     print(json.dumps(scores, indent=2))
 
 
-def parse_flags() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+def parse_flags() -> Any:
+    parser = FlagParser(
         prog="python -m qa.evaluate",
         description="Exact match and F1 in percent, as the official SQuAD 2.0 script has them.",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", metavar="FILE", required=True, help="the questions: SQuAD JSON, or gzipped")
     parser.add_argument("--predictions", metavar="FILE", required=True, help='{id: text}, "" for "no answer"')
@@ -37,21 +36,11 @@ def parse_flags() -> argparse.Namespace:
     parser.add_argument(
         "--na-threshold",
         metavar="X",
-        type=finite,
+        type=finite_number,
         default=1.0,
         help='a number in --na-prob above this turns the prediction into "no answer" (default: 1.0)',
     )
     return parser.parse_args()
-
-
-def finite(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise UserError(f"--na-threshold: {text!r} is no finite number; give one such as 0.5")
-    return number
 
 
 if __name__ == "__main__":

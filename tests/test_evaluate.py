@@ -113,7 +113,7 @@ def test_evaluate_refuses_a_probability_that_is_nan(data, predictions, tmp_path)
 @pytest.mark.parametrize("value", ["nan", "inf", "half", ""])
 def test_evaluate_refuses_a_threshold_that_is_not_finite(data, predictions, value):
     message = refusal("--data", data, "--predictions", predictions, "--na-threshold", value)
-    assert message == f"error: --na-threshold: {value!r} is no finite number; give one such as 0.5\n"
+    assert message == f"error: argument --na-threshold: {value!r} is not a finite number; --help lists the flags\n"
 
 
 def test_evaluate_refuses_a_command_without_data(predictions):

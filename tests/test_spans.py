@@ -64,6 +64,19 @@ def test_best_spans_equal_the_triple_loop(rows, length, cap, n_best, kept, level
     assert torch.equal(spans.null_score, start[:, 0] + end[:, 0])
 
 
+@pytest.mark.parametrize("n_best", [1, 3])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("which", ["start", "end"])
+def test_a_logit_of_a_model_that_diverged_is_refused(bad, which, n_best):
+    logits = {"start": torch.zeros(2, 5), "end": torch.zeros(2, 5)}
+    mask = torch.tensor([[False, True, True, True, False]] * 2)
+    logits[which][1, 3] = bad
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        best_spans(**logits, context_mask=mask, max_answer_tokens=2, n_best=n_best)
+    logits[which][1, 3], logits[which][1, 4] = 0.0, bad  # behind the context, where nobody looks
+    assert best_spans(**logits, context_mask=mask, max_answer_tokens=2, n_best=n_best).score.isfinite().all()
+
+
 def test_best_spans_equal_the_triple_loop_on_long_rows():
     random = torch.Generator().manual_seed(0)
     start, end = torch.randn(2, 3, 150, generator=random)
