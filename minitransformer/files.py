@@ -1,15 +1,19 @@
 """Files appear whole or not at all: written under a temporary name, synced, renamed."""
 
+import contextlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from minitransformer.errors import RunError
 
 
-def write_bytes(path: str | Path, data: bytes) -> None:
-    """Replace `path` by `data` in one step. A reader, or a crash, sees the old file or the new one."""
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[BinaryIO]:
+    """A file to write, which becomes `path` when the block ends well and vanishes when it does not."""
     path = Path(path)
     try:
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
@@ -17,7 +21,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
@@ -26,6 +30,12 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         os.unlink(temporary)
         raise
     sync_folder(path.parent)
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Replace `path` by `data` in one step. A reader, or a crash, sees the old file or the new one."""
+    with replacing(path) as file:
+        file.write(data)
 
 
 def write_text(path: str | Path, text: str) -> None:
