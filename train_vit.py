@@ -9,24 +9,28 @@ python train_vit.py --recipe cifar-scratch --data DIR --out runs/NAME           
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
 from minitransformer import checkpoint, files, recipe
-from minitransformer.errors import RecipeError, RunError, command_line
+from minitransformer.errors import RecipeError, command_line
 from minitransformer.optim import check_loss, linear_rate, parameter_groups
 from minitransformer.recipe import option
 from minitransformer.run import Log, choose_device, epoch_order, open_run_folder
 from minitransformer.vit import VitConfig, VitForImageClassification, initialise
-from vision import images, plots
+from vision import data, plots
 from vision.augment import flip_and_shift
-from vision.freeze import freeze, listing
-from vision.trunk import finish, first_trainable, open_cache
+from vision.freeze import freeze, hold_key_biases, listing
+from vision.images import Images, Preprocessing, normalise, prepare_all, read_settings, write_settings
+from vision.predict import classify, pixels
+from vision.trunk import data_hash, finish, first_trainable, open_cache
 from weights import load_pretrained, save_pretrained
 
 
@@ -48,7 +52,9 @@ class Recipe:
     # what trains, and how its input comes about
     trainable: str = option("blocks.11 classifier", "names of parts, parted by spaces; all: everything")
     augment: bool = option(False, "mirror and shift the training images, anew in every epoch")
-    trunk_cache: bool = option(True, "run the frozen blocks once and keep what they give, where nothing else changes it")
+    trunk_cache: bool = option(
+        True, "run the frozen blocks once and keep what they give, where nothing else changes it"
+    )
     cache_gb: float = option(4.0, "10^9 bytes of it that may stay in memory; more goes to a file", at_least=0.0)
     # training
     epochs: int = option(10, "passes over the training images", at_least=0)
@@ -82,32 +88,36 @@ def main() -> None:
     device = choose_device(job.device)
     torch.manual_seed(job.seed)
 
-    # files -> pictures and labels
-    train_set = images.read(job.data, "train", job.limit_train, job.only_classes)
-    valid_set = images.read(job.data, "valid", job.limit_valid, job.only_classes)
-    model, settings = open_model(job, train_set.classes)
+    train_set, valid_set = (
+        data.read(job.data, part, limit, job.only_classes)
+        for part, limit in (("train", job.limit_train), ("valid", job.limit_valid))
+    )
+    model, settings = open_model(job, len(train_set.classes))
     model.to(device)
     freeze(model, job.trainable)
+    hold_key_biases(model)
     folder = open_run_folder(job.out, name, job, job.resume)
-    print(f"{job.weights}: {len(train_set.labels):,} images to train on, {len(valid_set.labels):,} to validate, "
-          f"{len(classes)} classes; everything goes to {folder}/")  # fmt: skip
-    print(listing(model), flush=True)
+    print(f"{job.weights}: {len(train_set):,} images to train on, {len(valid_set):,} to validate, "
+          f"{len(train_set.classes)} classes; everything goes to {folder}/\n{listing(model)}", flush=True)  # fmt: skip
 
     losses = train(model, train_set, settings, job, folder)
-    scores, answers = evaluate(model, valid_set, settings, job)
-    files.write_json(folder / "metrics.json", scores)
+    scores, answers = evaluate(model, valid_set, settings, job, folder)
     save_pretrained(model.half() if job.half else model, folder / "model", labels=list(train_set.classes))
-    images.write_settings(settings, folder / "model")
-    draw(losses, train_set, valid_set, answers, scores, job, folder)
+    write_settings(settings, folder / "model")
+    plots.plot_loss(losses, -(-len(train_set) // job.batch_size), folder)
+    plots.plot_sample(train_set, job.seed, folder)
+    plots.plot_mistakes(valid_set, answers, job.seed, folder)
+    plots.plot_confusion(np.array(scores["confusion"]), valid_set.classes, folder)
     print(f"accuracy {scores['accuracy']:.2f}  loss {scores['loss']:.4f}  in {time.monotonic() - began:.0f} s")
     print(f"show it a picture:  python -m vision.predict --model {folder}/model IMAGE...")
 
 
-def train(model, data, settings, job: Recipe, folder: Path) -> list[float]:
+def train(
+    model: VitForImageClassification, images: Images, settings: Preprocessing, job: Recipe, folder: Path
+) -> list[float]:
     """The loop. Returns the loss of every step."""
-    device = next(model.parameters()).device
-    labels = torch.as_tensor(data.labels)
-    steps_per_epoch = -(-len(labels) // job.batch_size)
+    labels = torch.from_numpy(images.labels).to(next(model.parameters()).device)
+    steps_per_epoch = -(-len(images) // job.batch_size)
     steps = job.epochs * steps_per_epoch
     steps = min(steps, job.max_steps) if job.max_steps else steps
     groups = parameter_groups(model, job.weight_decay, job.decay_all)
@@ -120,14 +130,14 @@ def train(model, data, settings, job: Recipe, folder: Path) -> list[float]:
         print(f"resumed at step {done} of {steps} from {saved[-1]}", flush=True)
     columns = ["step", "epoch", "loss", "running_mean", "lr", "images_per_second"]
     log = Log(folder / "log.csv", columns, resume_step=done if job.resume else None)
-    logits_of = forward_from_trunk(...)
 
     model.train()
+    logits_of = way_to_logits(model, images, settings, job) if done < steps else None
     with tqdm(total=steps, initial=done, unit="step", desc="training", smoothing=0.1) as bar:
         for step in range(done, steps):
             epoch, batch_number = divmod(step, steps_per_epoch)
             if step == done or batch_number == 0:
-                order = epoch_order(len(labels), job.seed, epoch)
+                order = epoch_order(len(images), job.seed, epoch)
                 epoch_losses = [row["loss"] for row in log.rows if row["epoch"] == epoch + 1]
 
             rate = job.learning_rate * linear_rate(step, round(job.warmup * steps), steps)
@@ -137,13 +147,12 @@ def train(model, data, settings, job: Recipe, folder: Path) -> list[float]:
             started = time.monotonic()
             chosen = order[batch_number * job.batch_size : (batch_number + 1) * job.batch_size]
             loss = 0.0
-            for part in chosen.split(job.part_size):
-                logits = logits_of(part)  # (b, K)
-                part_loss = F.cross_entropy(
-                    logits, labels[part].to(device), reduction="sum", label_smoothing=job.label_smoothing
-                ) / len(chosen)
-                part_loss.backward()
-                loss += part_loss.item()
+            for part in chosen.split(job.part_size):  # the gradients of the parts add up to the batch's
+                sum_ = F.cross_entropy(
+                    logits_of(part), labels[part], reduction="sum", label_smoothing=job.label_smoothing
+                )
+                (sum_ / len(chosen)).backward()
+                loss += sum_.item() / len(chosen)
             check_loss(loss, step + 1, checkpoint.last_good(saved, step))
             if job.clip_norm:
                 torch.nn.utils.clip_grad_norm_(model.parameters(), job.clip_norm)
@@ -163,3 +172,72 @@ def train(model, data, settings, job: Recipe, folder: Path) -> list[float]:
                 saved.append(checkpoint.save_checkpoint(folder / "checkpoints", step + 1, model, optimizer))
     log.close()
     return [row["loss"] for row in log.rows]
+
+
+def way_to_logits(
+    model: VitForImageClassification, images: Images, settings: Preprocessing, job: Recipe
+) -> Callable[[Tensor], Tensor]:
+    """A function from numbers of images (B,) to logits (B, K): from what the frozen trunk gave, or all the way."""
+    device, config = next(model.parameters()).device, model.config
+    first = first_trainable(model)
+    hindrances = {
+        "--no-trunk-cache says so": not job.trunk_cache,
+        "augmentation changes the images in every epoch": job.augment,
+        "nothing is frozen before the first block that trains": first < 1,
+        "dropout changes the frozen blocks in every step": config.dropout or config.attention_dropout,
+    }
+    hindrance = next((text for text, holds in hindrances.items() if holds), None)
+    if hindrance is None:
+        inputs = (repr(settings), data_hash(images.pictures))
+        rows = open_cache(
+            model, first, lambda chosen: pixels(images.take(chosen), settings).to(device), len(images), job.part_size,
+            job.cache_gb * 1e9, Path(job.cache_dir), inputs,
+        )  # fmt: skip
+        return lambda chosen: finish(model, rows[chosen].to(device), first)
+
+    print(f"every step runs the whole model: {hindrance}", flush=True)
+    prepared = prepare_all(images.pictures, settings)  # (N, 3, H, W) uint8
+
+    def whole(chosen: Tensor) -> Tensor:
+        batch = flip_and_shift(prepared[chosen]) if job.augment else prepared[chosen]
+        return model(normalise(batch.to(device), settings))
+
+    return whole
+
+
+def evaluate(
+    model: VitForImageClassification, images: Images, settings: Preprocessing, job: Recipe, folder: Path
+) -> tuple[dict[str, Any], Tensor]:
+    """Classify the validation images and write metrics.json. Returns its contents and the answers (N,)."""
+    logits = classify(model, images, settings, job.part_size)  # (N, K)
+    labels, answers, count = torch.from_numpy(images.labels), logits.argmax(-1), len(images.classes)
+    confusion = torch.bincount(labels * count + answers, minlength=count**2).view(count, count)
+    counted = zip(images.classes, confusion.diag().tolist(), confusion.sum(1).tolist(), strict=True)
+    scores = {
+        "accuracy": 100 * int(confusion.trace()) / len(images),
+        "loss": F.cross_entropy(logits, labels).item(),
+        "total": len(images),
+        "per_class": {name: 100 * right / total for name, right, total in counted if total},
+        "confusion": confusion.tolist(),  # rows: the true class; columns: the answer
+    }
+    files.write_json(folder / "metrics.json", scores)
+    return scores, answers
+
+
+def open_model(job: Recipe, classes: int) -> tuple[VitForImageClassification, Preprocessing]:
+    """The model with a fresh classifier, and what is to be done to its pictures."""
+    if job.weights != "new":
+        return load_pretrained(job.weights, "image-classification", classes=classes), read_settings(job.weights)
+    for large, small in (("width", "heads"), ("image_size", "patch")):
+        if getattr(job, large) % getattr(job, small):
+            raise RecipeError(f"{large} {getattr(job, large)} is no multiple of {small} {getattr(job, small)}")
+    sizes = ("image_size", "patch", "width", "layers", "heads", "ffn_width", "initializer_range")
+    config = VitConfig(**{name: getattr(job, name) for name in sizes}, distilled=True, classes=classes)
+    model = VitForImageClassification(config)
+    initialise(model, config.initializer_range)
+    side = (job.image_size, job.image_size)
+    return model, Preprocessing(resize=side, crop=None, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+
+
+if __name__ == "__main__":
+    main()

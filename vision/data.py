@@ -18,8 +18,7 @@ def read(source: str, part: str, limit: int = 0, only_classes: str = "") -> Imag
     """
     path = Path(source)
     if source in demo.SETS:
-        pictures, labels = demo.images(source, part)
-        data = Images(pictures, labels, tuple(demo.SETS[source].classes))
+        data = demo.read(source, part)
     elif not path.exists():
         raise DataError(f"{source}: no such file or folder; python -m vision.download fetches CIFAR-10")
     elif cifar10.is_cifar10(path):
