@@ -118,7 +118,7 @@ class Set(NamedTuple):
 
 
 SETS = {
-    "demo": Set(DEMO, seed=1, count={"train": 4000, "valid": 1000}),
+    "demo": Set(DEMO, seed=1, count={"train": 8000, "valid": 1000}),
     "demo-pretrain": Set(PRETRAIN, seed=2, count={"train": 24_000, "valid": 900}),
 }
 
