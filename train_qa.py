@@ -1,6 +1,7 @@
 """Fine-tune an encoder to answer questions with a span of a passage, as the report does.
 
 python train_qa.py                                                  the embedded demo, two minutes on a laptop
+python train_qa.py --recipe parsbert                                the report's run: fetches ParsBERT and PQuAD
 python train_qa.py --recipe modern --weights DIR --train FILE --valid FILE --out runs/NAME
 """
 
@@ -20,7 +21,7 @@ from minitransformer.optim import linear_rate, parameter_groups, step_rate
 from minitransformer.parallel import World
 from minitransformer.precision import Precision
 from minitransformer.recipe import option
-from qa import demo, metrics, squad
+from qa import demo, metrics, pquad, squad
 from qa.features import Batch, Feature, collate, featurise
 from qa.plots import plot_losses
 from qa.predict import read, span_loss
@@ -32,7 +33,7 @@ from weights import load_pretrained, load_tokenizer, save_pretrained
 @dataclass(frozen=True)
 class Recipe:
     weights: str = option("demo-bert-fa", "checkpoint: a folder in Hugging Face layout, or a name")
-    train: str = option("demo", "training questions: SQuAD .json or .json.gz, or demo")
+    train: str = option("demo", "training questions: SQuAD .json or .json.gz; demo; pquad, which is fetched")
     valid: str = option("demo", "validation questions, likewise")
     limit_train: int = option(0, "only the first N training questions; 0: all", at_least=0)
     limit_valid: int = option(0, "only the first N validation questions; 0: all", at_least=0)
@@ -222,7 +223,10 @@ def evaluate(
 
 
 def read_examples(source: str, part: str, limit: int) -> list[Example]:
-    examples = demo.examples(part) if source == "demo" else squad.read(source)
+    if source == "demo":
+        examples = demo.examples(part)
+    else:
+        examples = squad.read(pquad.fetch(part) if source == "pquad" else source)
     return examples[:limit] if limit else examples
 
 

@@ -53,22 +53,29 @@ def fast_attention(query: Tensor, key: Tensor, value: Tensor, packing: Packing, 
 
 
 class SelfAttention(nn.Module):
-    """Every token looks at every token of its own text, with H heads of size D = C / H. (N, C) -> (N, C)."""
+    """Every token looks at every token of its own text, or image, with H heads of size D = C / H."""
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, bias: bool = True) -> None:
+        """bias: whether queries, keys and values have one."""
         super().__init__()
         self.heads = heads
         self.dropout = dropout  # on the attention weights
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(width, width)
-        self.value = nn.Linear(width, width)
+        self.query = nn.Linear(width, width, bias=bias)
+        self.key = nn.Linear(width, width, bias=bias)
+        self.value = nn.Linear(width, width, bias=bias)
         self.output = nn.Linear(width, width)
         self.attend = fast_attention  # or explicit_attention: same numbers, for reading and for proof
 
-    def forward(self, x: Tensor, packing: Packing) -> Tensor:
+    def forward(self, x: Tensor, packing: Packing | None = None) -> Tensor:
+        """Packed texts (N, C) -> (N, C); without a packing images (B, T, C) -> (B, T, C), which have no padding."""
         query, key, value = (
-            project(x).unflatten(-1, (self.heads, -1))  # (N, C) -> (N, H, D)
+            project(x).unflatten(-1, (self.heads, -1))  # (..., C) -> (..., H, D)
             for project in (self.query, self.key, self.value)
         )
-        mixed = self.attend(query, key, value, packing, self.dropout if self.training else 0.0)
-        return self.output(mixed.flatten(1))  # (N, H, D) -> (N, C)
+        drop = self.dropout if self.training else 0.0
+        if packing is None:
+            query, key, value = (part.transpose(1, 2) for part in (query, key, value))  # (B, H, T, D)
+            mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=drop).transpose(1, 2)
+        else:
+            mixed = self.attend(query, key, value, packing, drop)
+        return self.output(mixed.flatten(-2))  # (..., H, D) -> (..., C)

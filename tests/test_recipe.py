@@ -176,7 +176,7 @@ def test_recipe_does_not_write_where_a_run_went():
     assert "out" not in tomllib.loads(recipe.write(Small(out="runs/x")))
 
 
-@pytest.mark.parametrize("name", ["demo-qa", "modern", "parsbert"])
+@pytest.mark.parametrize("name", ["demo-qa", "modern", "parsbert", "albert-fa"])
 def test_recipes_that_ship_are_whole(name):
     assert recipe.parse(train_qa.Recipe, default=name, description="", argv=[])[0] == name
 
@@ -199,3 +199,10 @@ def test_parsbert_is_the_reports_run_number_for_number():
     assert [step // job.print_every * job.print_every for step in (steps_per_epoch - 1,)] == [3_900]  # its last print
     rates = [job.learning_rate * step_rate(step, steps_per_epoch, job.gamma) for step in (0, 3_999, 4_000, 8_000)]
     assert rates == pytest.approx([5e-5, 5e-5, 5e-6, 5e-7])
+
+
+def test_albert_fa_is_the_same_run_of_another_model():
+    parsbert, albert_fa = (
+        recipe.parse(train_qa.Recipe, default=name, description="", argv=[])[1] for name in ("parsbert", "albert-fa")
+    )
+    assert albert_fa == dataclasses.replace(parsbert, weights="albert-fa")

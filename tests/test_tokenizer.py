@@ -1,13 +1,21 @@
 """Tokenizers read from a folder, against transformers' on the same files."""
 
 import json
+from collections import Counter
+from itertools import product
 
 import pytest
 from tokenizers import Tokenizer
-from transformers import AutoTokenizer, BertTokenizer
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from transformers import AlbertTokenizer, AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
 
+from minitransformer.albert import Albert, AlbertConfig
 from minitransformer.errors import WeightsError
-from tiny import SPECIALS, VOCABULARY, rewrite_json, write_vocabulary
+from qa import squad
+from tiny import SPECIALS, VOCABULARY, examples, rewrite_json, train_spiece, write_spiece, write_vocabulary
+from weights import save_pretrained
+from weights.new_tokenizer import learn_pieces
 from weights.tokenizer import load_tokenizer, special_tokens
 
 TEXTS = [
@@ -26,26 +34,92 @@ TEXTS = [
     "x" * 101,  # BERT gives up on words of more than 100 letters
     "[CLS] [MASK] [sep] ##a #",
     "\u202eتهران\u202c \u064bً",
+    "``پاریس'' و `یک` 'دو' '''سه'''",
+    "  دو  فاصله\t\tو\n\nسطر  ",
+    "شهر[MASK]است، شهر [MASK] است <pad> <unk>",
+    '۱۲,۰۰۰ 12,000, 1.5% (الف-ب) – 5€ "x".',
+    "\u2581شهر\u2581 \u2581",
+    "\u200cشهر \u200dنیم\u200c \u0301a\u0301 ﷺ ㍿ \u1100\u1161\u11a8",
 ]
 
 
-def same(ours: Tokenizer, theirs: BertTokenizer, *texts: str) -> None:
+def same(ours: Tokenizer, theirs: PreTrainedTokenizerFast, *texts: str) -> None:
     ours = ours.encode(*texts)
-    theirs = theirs(*([text] for text in texts), return_offsets_mapping=True)  # not in a batch, "" would be no text
+    # In lists, as HF takes "" alone for no text; ALBERT's does not give segments unasked, though it numbers them.
+    theirs = theirs(*([text] for text in texts), return_offsets_mapping=True, return_token_type_ids=True)
     assert [ours.ids] == theirs["input_ids"], texts
     assert [ours.type_ids] == theirs["token_type_ids"], texts
     assert [ours.offsets] == theirs["offset_mapping"], texts
+
+
+def same_in_all_places(ours: Tokenizer, theirs: PreTrainedTokenizerFast) -> None:
+    """Each of TEXTS alone, and as the first and the second of a pair."""
+    for text in TEXTS:
+        same(ours, theirs, text)
+        same(ours, theirs, text, "تهران است")
+        same(ours, theirs, "تهران است", text)
+
+
+def same_in_bulk(ours: Tokenizer, theirs: PreTrainedTokenizerFast, texts: list[str]) -> None:
+    expected = theirs(texts, return_offsets_mapping=True)
+    ours.no_padding()
+    for text, encoding, ids, offsets in zip(
+        texts, ours.encode_batch(texts), expected["input_ids"], expected["offset_mapping"], strict=True
+    ):
+        assert encoding.ids == ids, text
+        assert encoding.offsets == offsets, text
+
+
+def contexts(path) -> list[str]:
+    return list(dict.fromkeys(example.context for example in squad.read(path)))
+
+
+@pytest.fixture(scope="module")
+def training_texts(assets):
+    return contexts(assets / "data/pquad/Test.json.gz")[:500]
+
+
+@pytest.fixture(scope="module")
+def pquad_texts(assets):
+    """All that a tokenizer meets in PQuAD's validation: contexts and questions."""
+    path = assets / "data/pquad/Validation.json.gz"
+    return contexts(path) + [example.question for example in squad.read(path)]
+
+
+@pytest.fixture(scope="module")
+def persian_vocabulary(training_texts):
+    """A vocab.txt of the kind that ParsBERT has."""
+    normalizer, splitter = BertNormalizer(), BertPreTokenizer()
+    words = Counter(
+        word for text in training_texts for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))
+    )
+    return SPECIALS + learn_pieces(words, 2500)
+
+
+@pytest.fixture(scope="module", params=["nmt_nfkc", "identity"])
+def persian_spiece(request, training_texts):
+    """A spiece.model of the kind that ALBERT-fa has, with a character map and without."""
+    return train_spiece(training_texts, vocab_size=4000, normalization_rule_name=request.param)
 
 
 @pytest.mark.parametrize("lower", [True, False])
 @pytest.mark.parametrize("accents", [None, True, False])
 def test_vocab_txt_tokenizer_matches_hf(tmp_path, lower, accents):
     folder = write_vocabulary(tmp_path, do_lower_case=lower, strip_accents=accents)
-    ours, theirs = load_tokenizer(folder), BertTokenizer.from_pretrained(folder)
-    for text in TEXTS:
-        same(ours, theirs, text)
-        same(ours, theirs, text, "تهران است")
-        same(ours, theirs, "تهران است", text)
+    same_in_all_places(load_tokenizer(folder), BertTokenizer.from_pretrained(folder))
+
+
+def test_vocab_txt_tokenizer_matches_hf_on_all_of_pquad(tmp_path, persian_vocabulary, pquad_texts):
+    folder = write_vocabulary(tmp_path, persian_vocabulary)
+    same_in_bulk(load_tokenizer(folder), BertTokenizer.from_pretrained(folder), pquad_texts)
+
+
+def test_vocab_txt_tokenizer_matches_hf_on_pquad_in_each_setting(tmp_path, persian_vocabulary, pquad_texts):
+    flags = [True, False]
+    for lower, accents, chinese in product(flags, [None, *flags], flags):
+        settings = {"do_lower_case": lower, "strip_accents": accents, "tokenize_chinese_chars": chinese}
+        folder = write_vocabulary(tmp_path, persian_vocabulary, **settings)
+        same_in_bulk(load_tokenizer(folder), BertTokenizer.from_pretrained(folder), TEXTS + pquad_texts[::50])
 
 
 @pytest.mark.parametrize("chinese", [True, False])
@@ -80,6 +154,45 @@ def test_vocab_txt_with_special_tokens_of_other_names(tmp_path):
     assert special_tokens(tokenizer) == ("<s>", "</s>", "<pad>", "<unk>", "[MASK]")
 
 
+@pytest.mark.parametrize("place", ["tokenizer_config.json", "special_tokens_map.json", "added_tokens_decoder"])
+@pytest.mark.parametrize("flag", ["lstrip", "rstrip", "single_word", "normalized"])
+def test_vocab_txt_with_a_special_token_written_out_matches_hf(tmp_path, place, flag):
+    token = {"content": "[MASK]", "lstrip": False, "rstrip": False, "single_word": False, "normalized": False}
+    token[flag] = True
+    settings = {
+        "tokenizer_config.json": {"mask_token": token | {"__type": "AddedToken"}},
+        "special_tokens_map.json": {},
+        "added_tokens_decoder": {"added_tokens_decoder": {"4": token | {"special": True}}},
+    }
+    folder = write_vocabulary(tmp_path, **settings[place])
+    if place != "tokenizer_config.json":  # of no account beside added_tokens_decoder
+        names = {"mask_token": token if place == "special_tokens_map.json" else "[CLS]"}
+        (folder / "special_tokens_map.json").write_text(json.dumps(names))
+    ours, theirs = load_tokenizer(folder), BertTokenizer.from_pretrained(folder)
+    same_in_all_places(ours, theirs)
+    assert special_tokens(ours).mask == theirs.mask_token == "[MASK]"
+
+
+def test_tokens_that_tokenizer_config_lists_by_id_are_whole(tmp_path):
+    listed = {str(VOCABULARY.index(word)): {"content": word, "normalized": False} for word in ("است", "ایران")}
+    folder = write_vocabulary(tmp_path, added_tokens_decoder=listed)
+    ours = load_tokenizer(folder)
+    assert ours.encode("aایرانb", add_special_tokens=False).tokens == ["a", "ایران", "b"]
+    same_in_all_places(ours, BertTokenizer.from_pretrained(folder))
+
+
+def test_token_listed_by_another_id_is_of_another_checkpoint(tmp_path):
+    folder = write_vocabulary(tmp_path, added_tokens_decoder={"7": {"content": "[MASK]"}})
+    with pytest.raises(WeightsError, match=r"'\[MASK\]' has id 4, tokenizer_config.json lists it as 7"):
+        load_tokenizer(folder)
+
+
+@pytest.mark.parametrize("listed", [["[MASK]"], {"4": "[MASK]"}, {"four": {"content": "[MASK]"}}, {"4": {}}, None, 3])
+def test_list_of_tokens_by_id_that_is_none_is_refused(tmp_path, listed):
+    with pytest.raises(WeightsError, match=r"tokenizer_config\.json: added_tokens_decoder is not a table"):
+        load_tokenizer(write_vocabulary(tmp_path, added_tokens_decoder=listed))
+
+
 def test_special_tokens_are_read_off_the_tokenizer(tmp_path):
     assert special_tokens(load_tokenizer(write_vocabulary(tmp_path))) == ("[CLS]", "[SEP]", "[PAD]", "[UNK]", "[MASK]")
 
@@ -94,10 +207,7 @@ def json_folder(tmp_path):
 
 
 def test_tokenizer_json_matches_hf(json_folder):
-    ours, theirs = load_tokenizer(json_folder), AutoTokenizer.from_pretrained(json_folder)
-    for text in TEXTS:
-        same(ours, theirs, text)
-        same(ours, theirs, text, "تهران است")
+    same_in_all_places(load_tokenizer(json_folder), AutoTokenizer.from_pretrained(json_folder))
 
 
 def test_tokenizer_json_without_a_template_gets_berts(json_folder):
@@ -148,7 +258,7 @@ def test_tokenizer_json_that_is_not_utf_8_is_refused(json_folder):
 
 def test_folder_without_a_tokenizer_is_refused(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(WeightsError, match=r"no tokenizer\.json and no vocab\.txt"):
+    with pytest.raises(WeightsError, match=r"no tokenizer\.json, no vocab\.txt and no spiece\.model"):
         load_tokenizer(tmp_path)
 
 
@@ -203,3 +313,130 @@ def test_tokenizer_config_that_is_not_json_is_refused(tmp_path, text):
 def test_tokenizer_config_with_a_setting_of_the_wrong_type_is_refused(tmp_path, key):
     with pytest.raises(WeightsError, match=rf"tokenizer_config\.json: {key} is 'yes'"):
         load_tokenizer(write_vocabulary(tmp_path, **{key: "yes"}))
+
+
+def test_spiece_model_tokenizer_matches_hf_on_all_of_pquad(tmp_path, persian_spiece, pquad_texts):
+    folder = write_spiece(tmp_path, persian_spiece)  # no tokenizer_config.json: ALBERT-fa has none
+    same_in_bulk(load_tokenizer(folder), AutoTokenizer.from_pretrained(folder), pquad_texts)
+
+
+def test_spiece_model_tokenizer_matches_hf_on_pquad_in_each_setting(tmp_path, persian_spiece, pquad_texts):
+    for lower, accents, spaces, prefix in product([True, False], repeat=4):
+        settings = {"do_lower_case": lower, "keep_accents": accents, "remove_space": spaces, "add_prefix_space": prefix}
+        folder = write_spiece(tmp_path, persian_spiece, **settings)
+        same_in_bulk(load_tokenizer(folder), AutoTokenizer.from_pretrained(folder), TEXTS + pquad_texts[::100])
+
+
+def test_spiece_model_tokenizer_matches_hf_in_all_places(tmp_path, persian_spiece):
+    folder = write_spiece(tmp_path, persian_spiece)
+    same_in_all_places(load_tokenizer(folder), AutoTokenizer.from_pretrained(folder))
+
+
+@pytest.fixture(scope="module")
+def spiece():
+    """A spiece.model of a few dozen pieces, which needs no data."""
+    return tiny_spiece()
+
+
+def tiny_spiece(**settings):
+    texts = [example.context + " " + example.question for example in examples()]
+    return train_spiece(texts, **{"vocab_size": 80, "user_defined_symbols": []} | settings)
+
+
+@pytest.mark.parametrize("kind", ["control_symbols", "user_defined_symbols"])
+@pytest.mark.parametrize("strips", [None, True, False])
+def test_spiece_model_mask_matches_hf(tmp_path, kind, strips):
+    model = tiny_spiece(**{"control_symbols": [], kind: ["[MASK]"]})
+    token = {"content": "[MASK]", "lstrip": strips, "rstrip": False, "normalized": False, "special": True}
+    folder = write_spiece(tmp_path, model, **({} if strips is None else {"added_tokens_decoder": {"4": token}}))
+    ours, theirs = load_tokenizer(folder), AutoTokenizer.from_pretrained(folder)
+    same_in_all_places(ours, theirs)
+    assert ours.encode("شهر [MASK]", add_special_tokens=False).offsets[-1] == (3 if strips else 4, 10)
+    assert special_tokens(ours).mask == theirs.mask_token == "[MASK]"
+
+
+def test_spiece_model_says_itself_how_its_control_pieces_are_found(tmp_path, spiece):
+    folder = write_spiece(tmp_path, spiece)
+    names = {"mask_token": {"content": "[MASK]", "lstrip": True}, "unk_token": {"content": "<unk>", "lstrip": True}}
+    (folder / "special_tokens_map.json").write_text(json.dumps(names))
+    ours = load_tokenizer(folder)
+    same_in_all_places(ours, AutoTokenizer.from_pretrained(folder))
+    found = ours.encode("a [MASK] a <unk>", add_special_tokens=False).offsets
+    assert (2, 8) in found
+    assert (10, 16) in found  # neither control nor user-defined, so it takes the space before it along
+
+
+def test_spiece_model_with_special_tokens_of_other_names(tmp_path):
+    names = {"cls_token": "<s>", "sep_token": "</s>", "pad_token": "[PAD]", "unk_token": "[UNK]"}
+    pieces = {"bos_piece": "<s>", "eos_piece": "</s>", "pad_piece": "[PAD]", "unk_piece": "[UNK]"}
+    folder = write_spiece(tmp_path, tiny_spiece(**pieces), **names)
+    tokenizer = load_tokenizer(folder)
+    assert special_tokens(tokenizer) == ("<s>", "</s>", "[PAD]", "[UNK]", "[MASK]")
+    encoding = tokenizer.encode("شهر", "中")
+    assert (encoding.ids[0], encoding.ids[-3:]) == (2, [tokenizer.token_to_id("\u2581"), 1, 3])
+
+
+def test_spiece_model_has_its_own_unknown_piece(tmp_path):
+    folder = write_spiece(tmp_path, tiny_spiece(pad_id=1, unk_id=0))
+    tokenizer = load_tokenizer(folder)
+    assert special_tokens(tokenizer) == ("[CLS]", "[SEP]", "<pad>", "<unk>", "[MASK]")
+    assert tokenizer.encode("中", add_special_tokens=False).ids[-1] == 0
+    assert tokenizer.padding["pad_id"] == 1
+
+
+def test_spiece_model_tokenizer_is_saved_as_hf_reads_it(tmp_path, persian_spiece):
+    model = Albert(AlbertConfig(vocabulary=4000, embedding_width=4, width=8, layers=1, heads=1, ffn_width=8))
+    for lower, accents in product([True, False], repeat=2):
+        folder = write_spiece(tmp_path / "from", persian_spiece, do_lower_case=lower, keep_accents=accents)
+        ours = load_tokenizer(folder)
+        save_pretrained(model, tmp_path / "saved", ours)
+        theirs = AutoTokenizer.from_pretrained(tmp_path / "saved")
+        same_in_all_places(ours, theirs)
+        same_in_all_places(load_tokenizer(tmp_path / "saved"), theirs)
+        special = (theirs.cls_token, theirs.sep_token, theirs.pad_token, theirs.unk_token, theirs.mask_token)
+        assert special == special_tokens(ours) == ("[CLS]", "[SEP]", "<pad>", "<unk>", "[MASK]")
+
+
+@pytest.mark.parametrize(("model_type", "hf"), [("albert", AlbertTokenizer), ("bert", BertTokenizer)])
+def test_model_type_decides_between_vocab_txt_and_spiece_model(tmp_path, spiece, model_type, hf):
+    write_vocabulary(tmp_path)
+    write_spiece(tmp_path, spiece)
+    (tmp_path / "tokenizer_config.json").unlink()
+    rewrite_json(tmp_path / "config.json", model_type=model_type)
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    assert type(theirs) is hf
+    same_in_all_places(load_tokenizer(tmp_path), theirs)
+
+
+@pytest.mark.parametrize("model_type", ["albert", "bert"])
+def test_tokenizer_file_that_is_alone_is_read_for_any_model(tmp_path, spiece, model_type):
+    for folder in (write_spiece(tmp_path / "spiece", spiece), write_vocabulary(tmp_path / "vocabulary")):
+        rewrite_json(folder / "config.json", model_type=model_type)
+        assert load_tokenizer(folder).encode("").tokens == ["[CLS]", "[SEP]"]
+
+
+def test_tokenizer_json_wins_over_spiece_model(json_folder):
+    write_spiece(json_folder, b"nothing")
+    assert load_tokenizer(json_folder).get_vocab_size() == len(VOCABULARY)
+
+
+def test_spiece_model_of_a_larger_vocabulary_is_of_another_checkpoint(tmp_path, spiece):
+    folder = write_spiece(tmp_path, spiece)
+    size = load_tokenizer(folder).get_vocab_size()
+    rewrite_json(folder / "config.json", vocab_size=size)
+    assert load_tokenizer(folder).get_vocab_size() == size
+    rewrite_json(folder / "config.json", vocab_size=size - 1)
+    with pytest.raises(WeightsError, match=rf"ids up to {size - 1}, config\.json's vocab_size is {size - 1}"):
+        load_tokenizer(folder)
+
+
+@pytest.mark.parametrize("part", ["cls", "sep", "pad", "unk", "mask"])
+def test_spiece_model_without_a_special_token_is_refused(tmp_path, spiece, part):
+    with pytest.raises(WeightsError, match=rf"spiece\.model: {part}_token '<x>' is not in it"):
+        load_tokenizer(write_spiece(tmp_path, spiece, **{f"{part}_token": "<x>"}))
+
+
+@pytest.mark.parametrize("key", ["do_lower_case", "keep_accents", "add_prefix_space"])
+def test_spiece_model_with_a_setting_of_the_wrong_type_is_refused(tmp_path, spiece, key):
+    with pytest.raises(WeightsError, match=rf"tokenizer_config\.json: {key} is 'yes'"):
+        load_tokenizer(write_spiece(tmp_path, spiece, **{key: "yes"}))

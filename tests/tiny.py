@@ -4,13 +4,14 @@ import contextlib
 import io
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
 from safetensors.torch import load_file, save_file
+from sentencepiece import SentencePieceTrainer
 from tokenizers import Tokenizer
 
 from minitransformer import bert
@@ -86,6 +87,28 @@ def write_vocabulary(folder: Path, vocabulary: list[str] = VOCABULARY, **setting
     (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
     if not (folder / "config.json").is_file():
         (folder / "config.json").write_text(json.dumps({"model_type": "bert", "vocab_size": len(vocabulary)}))
+    return folder
+
+
+def train_spiece(texts: Iterable[str], **settings: Any) -> bytes:
+    """A spiece.model with the special and the user-defined pieces that ALBERT's authors gave theirs."""
+    flags = {
+        "pad_id": 0, "unk_id": 1, "bos_id": 2, "eos_id": 3, "bos_piece": "[CLS]", "eos_piece": "[SEP]",
+        "control_symbols": ["[MASK]"], "user_defined_symbols": list('()"-.–£€'), "hard_vocab_limit": False,
+        "max_sentence_length": 100_000, "num_threads": 1, "minloglevel": 2,
+    }  # fmt: skip
+    model = io.BytesIO()
+    SentencePieceTrainer.train(sentence_iterator=iter(texts), model_writer=model, **flags | settings)
+    return model.getvalue()
+
+
+def write_spiece(folder: Path, model: bytes, **settings: Any) -> Path:
+    """spiece.model, and with settings tokenizer_config.json, as ALBERT's checkpoints have them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "spiece.model").write_bytes(model)
+    if settings:
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps({"model_type": "albert"}))
     return folder
 
 

@@ -7,7 +7,6 @@ transformers is needed here and nowhere else (pip install transformers).
 """
 
 import argparse
-import json
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -18,10 +17,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from minitransformer.errors import UserError, command_line
+from minitransformer.vit import VitConfig
 from weights import maps
-from weights.load import find_folder, load_pretrained, read_config
+from weights.load import default_task, find_folder, load_pretrained, read_config
 
 TOLERANCE = 1e-5  # relative and absolute
+TASKS = ("encoder", "question-answering", "masked-lm", "image-classification")
 OUTPUTS = ("last_hidden_state", "start_logits", "end_logits", "logits")  # transformers' names of what we return too
 
 
@@ -47,14 +48,18 @@ def compare(folder: str | Path, task: str, inputs: dict[str, Tensor] | None = No
     """Every part of the folder's model in the order of computation. inputs: as the model's, `random_inputs` if None."""
     folder = find_folder(folder)
     ours = load_pretrained(folder, task, fresh_head=False)
+    *_, task, _ = maps.find(ours)  # a classifier may be one of two kinds
     theirs = load_theirs(folder, task)
     return compare_models(ours, theirs, inputs or random_inputs(ours.config))
 
 
 def compare_models(ours: nn.Module, theirs: nn.Module, inputs: dict[str, Tensor]) -> list[Part]:
     """The same for two models at hand, ours and HF's with the same weights, both put into evaluation mode."""
-    keep = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"])).bool()
-    names = module_names(ours, theirs)
+    keep = None  # images have no padding
+    if "input_ids" in inputs:
+        keep = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"])).bool()
+    parameters = parameter_names(ours, theirs)
+    names = {owner(our_name): owner(their_name) for our_name, their_name in parameters.items() if owner(our_name)}
     our_outputs = run(ours.eval(), dict.fromkeys(names), inputs, keep)
     their_outputs = run(theirs.eval(), dict.fromkeys(names.values()), inputs, keep)
 
@@ -63,11 +68,12 @@ def compare_models(ours: nn.Module, theirs: nn.Module, inputs: dict[str, Tensor]
     parts = []
     for name, use in our_outputs:
         output, output_excess = difference(our_outputs[name, use], their_outputs[names[name], use])
-        our_parameters = dict(ours.get_submodule(name).named_parameters(recurse=False))
-        their_module = theirs.get_submodule(names[name])
         gradients = [
-            difference(_gradient(parameter) / scale, _gradient(their_module.get_parameter(kind)) / scale)
-            for kind, parameter in our_parameters.items()
+            difference(
+                _gradient(ours.get_parameter(our_name)) / scale, _gradient(theirs.get_parameter(their_name)) / scale
+            )
+            for our_name, their_name in parameters.items()
+            if owner(our_name) == name
         ]
         gradient, gradient_excess = (max(column) for column in zip(*gradients, strict=True))
         parts.append(Part(name, use, output, gradient, output_excess, gradient_excess))
@@ -75,8 +81,11 @@ def compare_models(ours: nn.Module, theirs: nn.Module, inputs: dict[str, Tensor]
 
 
 def random_inputs(config: nn.Module, batch: int = 3, length: int = 24, seed: int = 0) -> dict[str, Tensor]:
-    """Random tokens in texts of falling length, down to a single token, each of two segments."""
+    """Random tokens in texts of falling length, down to a single token, each of two segments; or random pixels."""
     generator = torch.Generator().manual_seed(seed)
+    if isinstance(config, VitConfig):
+        size = (batch, config.channels, config.image_size, config.image_size)
+        return {"pixel_values": torch.randn(size, generator=generator)}
     length = min(length, config.positions)
     lengths = torch.linspace(length, 1, batch).long()
     keep = torch.arange(length) < lengths[:, None]  # (B, T)
@@ -97,16 +106,13 @@ def load_theirs(folder: Path, task: str) -> nn.Module:
         raise UserError("weights.compare needs transformers: pip install transformers") from None
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    loaders = {
-        "encoder": transformers.AutoModel,
-        "question-answering": transformers.AutoModelForQuestionAnswering,
-        "masked-lm": transformers.AutoModelForMaskedLM,
-    }
-    return loaders[task].from_pretrained(folder, dtype=torch.float32)
+    architecture, _ = read_config(folder)
+    kind = getattr(transformers, architecture.tasks[task].architecture)
+    return kind.from_pretrained(folder, dtype=torch.float32)
 
 
 def run(
-    model: nn.Module, modules: dict[str, None], inputs: dict[str, Tensor], keep: Tensor
+    model: nn.Module, modules: dict[str, None], inputs: dict[str, Tensor], keep: Tensor | None
 ) -> dict[tuple[str, int], Tensor]:
     """Forward with a record of what the named modules return at real tokens, (N, ...), at each use, then backward."""
     outputs: dict[tuple[str, int], Tensor] = {}
@@ -128,7 +134,7 @@ def run(
     return outputs
 
 
-def loss_of(result: object, keep: Tensor) -> Tensor:
+def loss_of(result: object, keep: Tensor | None) -> Tensor:
     """One number to run backward from, that every output at a real token enters with a weight of its own."""
     if isinstance(result, dict):  # transformers' output; it may hold a pooler's too, which we do not build
         result = [result[name] for name in OUTPUTS if name in result]
@@ -138,8 +144,8 @@ def loss_of(result: object, keep: Tensor) -> Tensor:
     return sum(total / tensor.numel() ** 0.5 for total, tensor in zip(weighted, real, strict=True))
 
 
-def module_names(ours: nn.Module, theirs: nn.Module) -> dict[str, str]:
-    """Our modules with parameters -> theirs.
+def parameter_names(ours: nn.Module, theirs: nn.Module) -> dict[str, str]:
+    """Our parameters -> theirs.
 
     The tables in maps.py know the names in files. What the classes call their parts in memory differs from those in
     some releases of transformers, so we number their parameters, save them, and see under which name each number went.
@@ -154,14 +160,17 @@ def module_names(ours: nn.Module, theirs: nn.Module) -> dict[str, str]:
             parameter.copy_(numbered[name])
         written = load_file(Path(folder) / "model.safetensors")
         saved = {name: int(tensor.flatten()[0]) for name, tensor in written.items()}
-    *_, architecture, _, task = maps.find(ours)
+    _, architecture, _, task = maps.find(ours)
     names = {}
     for our_name, file_name in maps.expand(task.names, ours.config).items():
         number = saved.get(file_name, saved.get(file_name.removeprefix(architecture.prefix)))
-        our_module, their_module = (name.rpartition(".")[0] for name in (our_name, in_memory[number]))
-        if our_module:  # a parameter of the whole model has no module of its own
-            names[our_module] = their_module
+        names[our_name] = in_memory[number]
     return names
+
+
+def owner(parameter: str) -> str:
+    """The name of the module that a parameter stands in; "" for the whole model, which is no part of it."""
+    return parameter.rpartition(".")[0]
 
 
 def difference(ours: Tensor, theirs: Tensor) -> tuple[float, float]:
@@ -198,25 +207,18 @@ def table(parts: list[Part]) -> str:
     return "\n".join(lines)
 
 
-def default_task(folder: Path) -> str:
-    """The task that config.json's `architectures` names, else the encoder."""
-    architecture, _ = read_config(folder)
-    named = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or []
-    return next((name for name, task in architecture.tasks.items() if task.architecture in named), "encoder")
-
-
 def _layer(name: str) -> str:
     words = name.removeprefix("encoder.").split(".")
-    if words[0] == "layers":
+    if words[0] in ("layers", "blocks"):
         return ".".join(words[:2])
     if words[0] == "groups":
         return ".".join(words[:3])
-    return words[0] if name.startswith(("embeddings", "widen", "encoder.")) else "head"
+    return words[0] if name.startswith(("embeddings", "widen", "norm", "encoder.")) else "head"
 
 
-def _real(tensor: Tensor, keep: Tensor) -> Tensor:
+def _real(tensor: Tensor, keep: Tensor | None) -> Tensor:
     """(B, T, ...) or, for positions, (1, T, ...) -> (N, ...); what is packed already stays."""
-    if tensor.shape[1:2] != keep.shape[1:] or tensor.shape[0] not in (1, keep.size(0)):
+    if keep is None or tensor.shape[1:2] != keep.shape[1:] or tensor.shape[0] not in (1, keep.size(0)):
         return tensor
     return tensor.expand(keep.size(0), *tensor.shape[1:])[keep]
 
@@ -229,10 +231,10 @@ def _gradient(parameter: nn.Parameter) -> Tensor:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m weights.compare", description=__doc__.split("\n\n")[0])
     parser.add_argument("folder", help="a checkpoint folder in Hugging Face layout, or the name of one that ships")
-    parser.add_argument("--task", choices=["encoder", "question-answering", "masked-lm"], help="default: config.json's")
+    parser.add_argument("--task", choices=TASKS, help="default: config.json's")
     args = parser.parse_args()
     folder = find_folder(args.folder)
-    task = args.task or default_task(folder)
+    task = args.task or default_task(folder, read_config(folder)[0])
     parts = compare(folder, task)
     print(f"{folder} as {task}: largest differences from transformers, {TOLERANCE:.0e} allowed (relative and absolute)")
     print(table(parts))

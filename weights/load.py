@@ -4,6 +4,7 @@ A name that is missing, extra or of another shape ends the load with its name, u
 says that the head may be fresh or that the name is dropped on purpose. There is no partial load.
 """
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -13,20 +14,27 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from minitransformer.errors import WeightsError
-from weights import maps
+from minitransformer.flags import nearest
+from weights import maps, timm
 
 SHIPPED = Path(__file__).parent  # checkpoints that ship stand beside this file and can be named
-BARE_PARTS = ("embeddings.", "encoder.", "pooler.")  # what a file of a bare encoder has in place of the prefix
+BARE_PARTS = (
+    "embeddings.",
+    "encoder.",
+    "pooler.",
+    "layernorm.",
+)  # what a file of a bare encoder has in place of the prefix
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
-def load_pretrained(folder: str | Path, task: str, fresh_head: bool = True) -> nn.Module:
+def load_pretrained(folder: str | Path, task: str, fresh_head: bool = True, classes: int | None = None) -> nn.Module:
     """A model for `task` with the weights of an HF folder, in float32 and evaluation mode.
 
-    folder: a path, or the name of a checkpoint that ships (demo-bert-fa).
-    task: "encoder", "question-answering" or "masked-lm".
+    folder: a path, the name of a checkpoint that ships (demo-bert-fa), or of a public one, which is fetched (hub.py).
+    task: "encoder", "question-answering", "masked-lm" or "image-classification".
     fresh_head: whether a head that the task declares fresh may be missing; it is then drawn from torch's random
     generator, to be trained. Where answers are wanted at once, pass False: a random head answers too, but wrongly.
+    classes: for image classification, throw the file's classifiers away for a fresh one of so many classes.
 
     Raises WeightsError, in one line, on anything missing, extra, misshapen or unreadable.
     """
@@ -35,12 +43,18 @@ def load_pretrained(folder: str | Path, task: str, fresh_head: bool = True) -> n
     if task not in architecture.tasks:
         raise WeightsError(f"{folder}: this model has no task {task!r}; it has {', '.join(architecture.tasks)}")
     table = architecture.tasks[task]
+    if classes is not None:
+        config = dataclasses.replace(config, classes=classes)
+    elif task == "image-classification":
+        table = architecture.tasks[default_task(folder, architecture, task)]
     with torch.device("meta"):  # names and shapes only; the numbers come from the file
         model = table.model(config)
     names = maps.expand(table.names, config)  # ours -> HF's
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
 
     tensors = read_tensors(folder, architecture.prefix)
+    if classes is not None:
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(maps.CLASSIFIERS)}
     missing = {ours for ours, hf in names.items() if hf not in tensors}
     if missing and (missing != table.fresh_head or not fresh_head):
         first = min(names[ours] for ours in missing)
@@ -72,25 +86,49 @@ def load_pretrained(folder: str | Path, task: str, fresh_head: bool = True) -> n
 
 
 def find_folder(folder: str | Path) -> Path:
-    """A checkpoint's folder from its path or its name. WeightsError when there is none."""
+    """A checkpoint's folder from its path or its name; a public one is fetched. WeightsError when there is none."""
     for candidate in (Path(folder), SHIPPED / folder):
         if (candidate / "config.json").is_file():
             return candidate
     if Path(folder).is_dir():
         raise WeightsError(f"{folder}: no config.json: not a checkpoint folder in Hugging Face layout")
-    shipped = ", ".join(sorted(path.parent.name for path in SHIPPED.glob("*/config.json")))
-    raise WeightsError(f"{folder}: no such folder; give the path of a checkpoint folder, or a name: {shipped}")
+    from weights import hub  # only here: it loads what talks to the network, and it uses this file
+
+    if str(folder) in hub.CHECKPOINTS:
+        return hub.fetch(str(folder))
+    names = sorted([*(path.parent.name for path in SHIPPED.glob("*/config.json")), *hub.CHECKPOINTS])
+    hint = nearest(str(folder), names)
+    raise WeightsError(
+        f"{folder}: no such folder{hint}; give a checkpoint folder's path, or a name: {', '.join(names)}"
+    )
+
+
+def default_task(folder: Path, architecture: maps.Architecture, otherwise: str = "encoder") -> str:
+    """The task that config.json's `architectures` names."""
+    named = timm.as_hf(read_json(folder / "config.json")).get("architectures") or []
+    return next((name for name, task in architecture.tasks.items() if task.architecture in named), otherwise)
+
+
+def read_labels(folder: str | Path) -> list[str]:
+    """The names of a classifier's classes, from config.json's id2label. WeightsError where they are not numbered."""
+    path = find_folder(folder) / "config.json"
+    labels = read_json(path).get("id2label")
+    if not isinstance(labels, dict) or set(labels) != {str(number) for number in range(len(labels))}:
+        raise WeightsError(f"{path}: no id2label that names the classes 0, 1, ...; fetch the file again")
+    return [str(labels[str(number)]) for number in range(len(labels))]
 
 
 def read_config(folder: Path) -> tuple[maps.Architecture, Any]:
     """The architecture that config.json names, and its sizes and constants."""
     path = folder / "config.json"
-    settings = read_json(path)
+    settings = timm.as_hf(read_json(path))
     model_type = settings.get("model_type")
     if not isinstance(model_type, str) or model_type not in maps.ARCHITECTURES:
         known = ", ".join(maps.ARCHITECTURES)
         raise WeightsError(f"{path}: model_type is {model_type!r}; this project has {known}")
     architecture = maps.ARCHITECTURES[model_type]
+    if isinstance(settings.get("id2label"), dict):  # HF counts the names of the classes
+        settings["num_labels"] = len(settings["id2label"])
     return architecture, maps.config_from_hf(architecture, settings, where=str(path))
 
 
@@ -111,7 +149,7 @@ def read_tensors(folder: Path, prefix: str) -> dict[str, Tensor]:
     """Every float tensor of the folder, float32, under its present-day HF name with the encoder's prefix."""
     tensors: dict[str, Tensor] = {}
     for path in _tensor_files(folder):
-        for name, tensor in _read_file(path).items():
+        for name, tensor in timm.tensors_as_hf(_read_file(path), prefix).items():
             name = maps.modern_name(name)
             if name.startswith(BARE_PARTS):
                 name = prefix + name

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from minitransformer import albert, bert
+from minitransformer import albert, bert, vit
 from minitransformer.errors import WeightsError
 
 
@@ -36,6 +36,7 @@ class Architecture:
     constants: dict[str, tuple[Any, ...]]  # HF settings that would change the numbers -> the values that we compute
     prefix: str  # before the encoder's names; files written from a bare encoder lack it
     tasks: dict[str, Task]
+    given: dict[str, Any] = dataclasses.field(default_factory=dict)  # our config fields that the model_type decides
 
 
 # ---------------------------------------------------------------------------------------------------- BERT
@@ -231,7 +232,114 @@ ALBERT = Architecture(
     },
 )
 
-ARCHITECTURES = {"bert": BERT, "albert": ALBERT}
+# --------------------------------------------------------------------------------------------- ViT and DeiT
+
+VIT_FIELDS = {
+    "image_size": "image_size",
+    "patch": "patch_size",
+    "channels": "num_channels",
+    "width": "hidden_size",
+    "layers": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "ffn_width": "intermediate_size",
+    "activation": "hidden_act",
+    "dropout": "hidden_dropout_prob",
+    "attention_dropout": "attention_probs_dropout_prob",
+    "norm_eps": "layer_norm_eps",
+    "qkv_bias": "qkv_bias",
+    "initializer_range": "initializer_range",
+    "classes": "num_labels",
+}
+
+VIT_ENCODER = {
+    "embeddings.cls": "vit.embeddings.cls_token",
+    "embeddings.position": "vit.embeddings.position_embeddings",
+    "embeddings.patches.weight": "vit.embeddings.patch_embeddings.projection.weight",
+    "embeddings.patches.bias": "vit.embeddings.patch_embeddings.projection.bias",
+    "norm.weight": "vit.layernorm.weight",
+    "norm.bias": "vit.layernorm.bias",
+} | {
+    f"blocks.{{layer}}.{ours}.{kind}": f"vit.encoder.layer.{{layer}}.{hf}.{kind}"
+    for ours, hf in {
+        "attention_norm": "layernorm_before",
+        "attention.query": "attention.attention.query",
+        "attention.key": "attention.attention.key",
+        "attention.value": "attention.attention.value",
+        "attention.output": "attention.output.dense",
+        "ffn_norm": "layernorm_after",
+        "ffn_up": "intermediate.dense",
+        "ffn_down": "output.dense",
+    }.items()
+    for kind in ("weight", "bias")
+}
+QKV_BIAS = (".attention.query.bias", ".attention.key.bias", ".attention.value.bias")  # absent where qkv_bias is false
+
+DEIT_ENCODER = {ours: hf.replace("vit.", "deit.", 1) for ours, hf in VIT_ENCODER.items()} | {
+    "embeddings.distillation": "deit.embeddings.distillation_token",
+}
+
+CLASSIFIER = {"classifier.weight": "classifier.weight", "classifier.bias": "classifier.bias"}
+TWO_CLASSIFIERS = {
+    "classifier.weight": "cls_classifier.weight",
+    "classifier.bias": "cls_classifier.bias",
+    "distillation_classifier.weight": "distillation_classifier.weight",
+    "distillation_classifier.bias": "distillation_classifier.bias",
+}
+CLASSIFIERS = ("classifier.", "cls_classifier.", "distillation_classifier.")
+
+
+def _vit(prefix: str, name: str, encoder: dict[str, str]) -> dict[str, Task]:
+    """The tasks that ViT and DeiT share; `name` is HF's part of its class names."""
+    unused = (f"{prefix}pooler.", f"{prefix}embeddings.mask_token")  # of other pre-training
+    return {
+        "encoder": Task(
+            model=vit.Vit,
+            architecture=f"{name}Model",
+            names=encoder,
+            fresh_head=frozenset(),
+            dropped=(*unused, *CLASSIFIERS),
+            tied={},
+        ),
+        "image-classification": Task(
+            model=vit.VitForImageClassification,
+            architecture=f"{name}ForImageClassification",
+            names=_inside(encoder) | CLASSIFIER,
+            fresh_head=frozenset(CLASSIFIER),
+            dropped=unused,
+            tied={},
+        ),
+    }
+
+
+VIT = Architecture(
+    config=vit.VitConfig,
+    fields=VIT_FIELDS,
+    constants={},
+    prefix="vit.",
+    tasks=_vit("vit.", "ViT", VIT_ENCODER),
+    given={"distilled": False},
+)
+
+DEIT = Architecture(
+    config=vit.VitConfig,
+    fields=VIT_FIELDS,
+    constants={},
+    prefix="deit.",
+    tasks=_vit("deit.", "DeiT", DEIT_ENCODER)
+    | {
+        "image-classification with teacher": Task(
+            model=vit.DeitWithTeacher,
+            architecture="DeiTForImageClassificationWithTeacher",
+            names=_inside(DEIT_ENCODER) | TWO_CLASSIFIERS,
+            fresh_head=frozenset(),
+            dropped=("deit.pooler.", "deit.embeddings.mask_token"),
+            tied={},
+        )
+    },
+    given={"distilled": True},
+)
+
+ARCHITECTURES = {"bert": BERT, "albert": ALBERT, "vit": VIT, "deit": DEIT}
 
 
 # ---------------------------------------------------------------------------------------------------- use
@@ -240,7 +348,7 @@ ARCHITECTURES = {"bert": BERT, "albert": ALBERT}
 OLD_ENDINGS = {".LayerNorm.gamma": ".LayerNorm.weight", ".LayerNorm.beta": ".LayerNorm.bias"}
 
 
-KINDS = {int: "a whole number", float: "a number", str: "a text"}
+KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 LARGEST = 2**31  # above every setting of a model
 
 
@@ -252,7 +360,9 @@ def expand(names: dict[str, str], config: Any) -> dict[str, str]:
             for ours, hf in names.items()
             for number in (range(getattr(config, count)) if place in ours else [0])
         }
-    return names
+    if getattr(config, "qkv_bias", True):
+        return names
+    return {ours: hf for ours, hf in names.items() if not ours.endswith(QKV_BIAS)}
 
 
 def modern_name(name: str) -> str:
@@ -267,7 +377,9 @@ def find(model: nn.Module) -> tuple[str, Architecture, str, Task]:
     """The model_type, architecture, task name and task that a model of ours belongs to."""
     for model_type, architecture in ARCHITECTURES.items():
         for name, task in architecture.tasks.items():
-            if type(model) is task.model:
+            if type(model) is not task.model:
+                continue
+            if all(getattr(model.config, key) == value for key, value in architecture.given.items()):
                 return model_type, architecture, name, task
     raise WeightsError(f"{type(model).__name__} is not one of our models: it has no table of names in weights/maps.py")
 
@@ -280,18 +392,22 @@ def config_from_hf(architecture: Architecture, settings: dict[str, Any], where: 
                 f"{where}: {key} is {settings[key]!r}, which this model does not compute (only {known[0]!r})"
             )
 
-    values = {}
+    values = dict(architecture.given)
     for field in dataclasses.fields(architecture.config):
+        if field.name in values:
+            continue
         key = architecture.fields[field.name]
         value = settings.get(key)
         if value is None:  # absent, or null: HF's default, which is ours
             continue
         if field.type is float and type(value) is int and abs(value) < LARGEST:
             value = float(value)
+        if field.type is int and isinstance(value, list) and len(set(map(str, value))) == 1:  # image_size: [224, 224]
+            value = value[0]
         if type(value) is not field.type:
             raise WeightsError(f"{where}: {key} is {value!r}, not {KINDS[field.type]}")
         values[field.name] = value
-    if "head_dropout" not in values and "dropout" in values:
+    if "head_dropout" in architecture.fields and "head_dropout" not in values and "dropout" in values:
         values["head_dropout"] = values["dropout"]  # as HF reads `classifier_dropout: null`
     return _checked(architecture.config(**values), architecture.fields, where)
 
@@ -304,7 +420,7 @@ def _checked(config: Any, fields: dict[str, str], where: str) -> Any:
             raise WeightsError(f"{where}: {fields[field.name]} is {value}, which no model has")
         if field.name.endswith("dropout") and value > 1:
             raise WeightsError(f"{where}: {fields[field.name]} is {value}, not a probability")
-    if config.pad_id >= config.vocabulary:
+    if "pad_id" in fields and config.pad_id >= config.vocabulary:
         raise WeightsError(
             f"{where}: {fields['pad_id']} {config.pad_id} is outside the {fields['vocabulary']} of {config.vocabulary}"
         )
@@ -314,6 +430,10 @@ def _checked(config: Any, fields: dict[str, str], where: str) -> Any:
     if config.width % config.heads:
         raise WeightsError(
             f"{where}: {fields['width']} {config.width} is not a multiple of {fields['heads']} {config.heads}"
+        )
+    if "patch" in fields and (config.image_size % config.patch or config.image_size < config.patch):
+        raise WeightsError(
+            f"{where}: {fields['image_size']} {config.image_size} is not a multiple of {fields['patch']} {config.patch}"
         )
     return config
 

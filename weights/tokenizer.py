@@ -1,10 +1,11 @@
-"""Tokenizers in: tokenizer.json, or vocab.txt as BERT published it -> tokenizers.Tokenizer.
+"""Tokenizers in: tokenizer.json, or BERT's vocab.txt, or ALBERT's spiece.model -> tokenizers.Tokenizer.
 
 What the caller gets knows its own special tokens: encoding a pair puts them in (the pair template), encoding a
 batch pads it. `special_tokens` reads their names back, so that no other code spells [CLS] or <s>.
 """
 
 import json
+from collections.abc import Container
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 
 from minitransformer.errors import WeightsError
 from weights.load import find_folder, read_json
+from weights.sentencepiece import CONTROL, USER_DEFINED, read_unigram
 
 BERT_SPECIAL = {  # what BERT's own code assumes of a vocab.txt that says nothing else
     "cls_token": "[CLS]",
@@ -20,6 +22,8 @@ BERT_SPECIAL = {  # what BERT's own code assumes of a vocab.txt that says nothin
     "unk_token": "[UNK]",
     "mask_token": "[MASK]",
 }
+ALBERT_SPECIAL = BERT_SPECIAL | {"pad_token": "<pad>", "unk_token": "<unk>"}
+WORD_BEGIN = "\u2581"  # SentencePiece's mark of a piece that begins a word
 
 
 class SpecialTokens(NamedTuple):
@@ -37,14 +41,19 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     vocabulary (a tokenizer of another checkpoint).
     """
     folder = find_folder(folder)
-    settings = _settings(folder)
-    if (folder / "tokenizer.json").is_file():
-        tokenizer = _read(folder / "tokenizer.json")
-    elif (folder / "vocab.txt").is_file():
+    config, settings = read_json(folder / "config.json"), _settings(folder)
+    whole, vocabulary, model = (folder / name for name in ("tokenizer.json", "vocab.txt", "spiece.model"))
+    if whole.is_file():
+        tokenizer = _read(whole)
+    elif vocabulary.is_file() and not (config.get("model_type") == "albert" and model.is_file()):
         settings = BERT_SPECIAL | settings
-        tokenizer = wordpiece(folder / "vocab.txt", settings)
+        tokenizer = wordpiece(vocabulary, settings)
+    elif model.is_file():
+        settings = ALBERT_SPECIAL | settings
+        tokenizer = unigram(model, settings)
     else:
-        raise WeightsError(f"{folder}: no tokenizer.json and no vocab.txt; copy the checkpoint's tokenizer there")
+        names = "no tokenizer.json, no vocab.txt and no spiece.model"
+        raise WeightsError(f"{folder}: {names}; copy the checkpoint's tokenizer there")
 
     tokenizer.no_truncation()
     if tokenizer.num_special_tokens_to_add(is_pair=True) == 0:
@@ -56,13 +65,12 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         padding = tokenizer.padding
         tokenizer.enable_padding(pad_id=padding["pad_id"], pad_token=padding["pad_token"])  # to the longest
 
-    _check_model(tokenizer, folder)
+    _check_model(tokenizer, config, folder)
     return tokenizer
 
 
-def _check_model(tokenizer: Tokenizer, folder: Path) -> None:
+def _check_model(tokenizer: Tokenizer, config: dict[str, Any], folder: Path) -> None:
     """WeightsError where the model beside the tokenizer has no row for an id, or for a segment, that it makes."""
-    config = read_json(folder / "config.json")
     vocabulary, segments = config.get("vocab_size"), config.get("type_vocab_size")
     largest = max(tokenizer.get_vocab(with_added_tokens=True).values())
     if isinstance(vocabulary, int) and largest >= vocabulary:
@@ -116,12 +124,9 @@ def wordpiece(vocabulary: Path, settings: dict[str, Any]) -> Tokenizer:
     if pieces and not pieces[-1]:
         pieces.pop()
     ids = {piece.rstrip("\r"): number for number, piece in enumerate(pieces)}
-    special = {key: _named(settings, key, vocabulary) for key in BERT_SPECIAL}
-    for key, token in special.items():
-        if token not in ids:
-            raise WeightsError(f"{vocabulary}: {key} {token!r} is not in it: the vocabulary is of another checkpoint")
+    special = _special(settings, ids, vocabulary)
 
-    tokenizer = Tokenizer(models.WordPiece(ids, unk_token=special["unk_token"]))
+    tokenizer = Tokenizer(models.WordPiece(ids, unk_token=_named(settings, "unk_token", vocabulary)))
     tokenizer.normalizer = normalizers.BertNormalizer(
         clean_text=True,
         handle_chinese_chars=_switch(settings, "tokenize_chinese_chars", True, vocabulary),
@@ -130,8 +135,82 @@ def wordpiece(vocabulary: Path, settings: dict[str, Any]) -> Tokenizer:
     )
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
-    tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in special.values()])
+    _add_tokens(tokenizer, special, settings, vocabulary)
     return tokenizer
+
+
+def unigram(path: Path, settings: dict[str, Any]) -> Tokenizer:
+    """ALBERT's tokenizer: normalise as told, map characters as the model says, split at spaces, Unigram (Kudo 2018).
+
+    settings: tokenizer_config.json's do_lower_case, keep_accents and add_prefix_space, and the special tokens' names.
+    It is what transformers 5 makes of a spiece.model. Version 4 differed: it split at the space character only and kept
+    it in the offsets of the word behind it, kept a space at the end of a text or before a user-defined piece as a
+    token, took spaces before [MASK] along with it, and shunned pieces that end in a digit and a comma.
+    """
+    model = read_unigram(path)
+    special = _special(settings, {piece.text for piece in model.pieces}, path)
+    steps = [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
+    if not _switch(settings, "keep_accents", False, path):
+        steps += [normalizers.NFKD(), normalizers.StripAccents()]
+    if _switch(settings, "do_lower_case", True, path):
+        steps.append(normalizers.Lowercase())
+    if model.charsmap:
+        steps.append(normalizers.Precompiled(model.charsmap))
+    scheme = "always" if _switch(settings, "add_prefix_space", True, path) else "never"
+
+    pieces = [(piece.text, piece.score) for piece in model.pieces]
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=model.unk_id, byte_fallback=False))
+    tokenizer.normalizer = normalizers.Sequence(steps)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(WORD_BEGIN, prepend_scheme=scheme)]
+    )
+    tokenizer.decoder = decoders.Metaspace(WORD_BEGIN, prepend_scheme=scheme)
+    for piece in model.pieces:
+        if piece.kind in (CONTROL, USER_DEFINED):  # found before all else, so never a part of another piece
+            is_special = piece.kind == CONTROL or piece.text in special
+            special[piece.text] = AddedToken(piece.text, normalized=False, special=is_special)
+    _add_tokens(tokenizer, special, settings, path)
+    return tokenizer
+
+
+def _special(settings: dict[str, Any], vocabulary: Container[str], where: Path) -> dict[str, AddedToken]:
+    """The special tokens by their text, each of which must be in the vocabulary."""
+    tokens = {}
+    for key in BERT_SPECIAL:
+        name = _named(settings, key, where)
+        if name not in vocabulary:
+            raise WeightsError(f"{where}: {key} {name!r} is not in it: the vocabulary is of another checkpoint")
+        written_out = settings[key] if isinstance(settings[key], dict) else {}
+        tokens[name] = _added_token(written_out | {"content": name, "special": True}, where)
+    return tokens
+
+
+def _add_tokens(tokenizer: Tokenizer, tokens: dict[str, AddedToken], settings: dict[str, Any], where: Path) -> None:
+    """Have tokens found in the raw text before all else, and those too that tokenizer_config.json lists by id.
+
+    What the list says of a token (whether it takes the spaces beside it along, for one) wins.
+    """
+    entries = settings.get("added_tokens_decoder", {})
+    try:
+        listed = {int(number): _added_token(entry, where) for number, entry in entries.items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        config = where.with_name("tokenizer_config.json")
+        raise WeightsError(f"{config}: added_tokens_decoder is not a table of tokens by id; fetch it again") from error
+    tokens = tokens | {token.content: token for _, token in sorted(listed.items())}
+    tokenizer.add_tokens(list(tokens.values()))
+    for number, token in listed.items():
+        if tokenizer.token_to_id(token.content) != number:
+            raise WeightsError(
+                f"{where}: {token.content!r} has id {tokenizer.token_to_id(token.content)}, tokenizer_config.json "
+                f"lists it as {number}: the vocabulary is of another checkpoint"
+            )
+
+
+def _added_token(entry: dict[str, Any], where: Path) -> AddedToken:
+    """An AddedToken that is written out in JSON."""
+    flags = {key: _switch(entry, key, False, where) for key in ("special", "single_word", "lstrip", "rstrip")}
+    normalized = _switch(entry, "normalized", not flags["special"], where)
+    return AddedToken(entry["content"], normalized=normalized, **flags)
 
 
 def _pair_template(tokenizer: Tokenizer, settings: dict[str, Any], folder: Path) -> processors.TemplateProcessing:
@@ -145,11 +224,11 @@ def _pair_template(tokenizer: Tokenizer, settings: dict[str, Any], folder: Path)
 
 
 def _settings(folder: Path) -> dict[str, Any]:
-    """special_tokens_map.json and tokenizer_config.json, the latter winning, as transformers reads them."""
-    settings: dict[str, Any] = {}
-    for name in ("special_tokens_map.json", "tokenizer_config.json"):
-        if (folder / name).is_file():
-            settings |= read_json(folder / name)
+    """tokenizer_config.json, and over it, unless it lists tokens by id, special_tokens_map.json: as transformers."""
+    config, names = folder / "tokenizer_config.json", folder / "special_tokens_map.json"
+    settings = read_json(config) if config.is_file() else {}
+    if "added_tokens_decoder" not in settings and names.is_file():
+        settings |= read_json(names)
     return settings
 
 

@@ -1,0 +1,292 @@
+"""Pictures in: from a file or an array to what a ViT reads, as the checkpoint's preprocessor_config.json says.
+
+Files -> upright RGB -> resized and cropped, (3, H, W) uint8 -> normalised, (B, 3, H, W) float32. The first two arrows
+are done once, in parallel, and their result is a quarter of the size of the last; that one is a line of arithmetic.
+"""
+
+import dataclasses
+import io
+import warnings
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from tqdm import tqdm
+
+from minitransformer import files
+from minitransformer.errors import DataError, WeightsError
+from weights.load import find_folder, read_json
+
+FILE = "preprocessor_config.json"
+LARGEST = 10_000  # pixels along a side that a resize or a crop may ask for
+PIXELS = 100_000_000  # of a picture; a file of some kilobytes can claim more than a memory holds
+
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # PIXELS refuses, where Pillow would only warn
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What is done to a picture, in this order. The defaults are those of DeiT's checkpoints."""
+
+    resize: tuple[int, int] | None = (256, 256)  # height and width; (n, 0): the shorter side; None: none
+    resample: int = 3  # Pillow's number: 0 nearest, 1 Lanczos, 2 bilinear, 3 bicubic, 4 box, 5 Hamming
+    crop: tuple[int, int] | None = (224, 224)  # height and width out of the middle; None: none
+    scale: float = 1 / 255  # 1.0: none
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    def result(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width that a picture has afterwards."""
+        return self.crop or self.resized(height, width)
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        if self.resize is None:
+            return height, width
+        if self.resize[1]:
+            return self.resize
+        short, long = sorted((height, width))
+        longer = int(self.resize[0] * long / short)
+        return (self.resize[0], longer) if height <= width else (longer, self.resize[0])
+
+
+# ---------------------------------------------------------------------------------------------------- settings
+
+
+def read_settings(folder: str | Path) -> Preprocessing:
+    """preprocessor_config.json of a checkpoint; where there is none, what DeiT's checkpoints say.
+
+    Raises WeightsError on settings that are none.
+    """
+    path = find_folder(folder) / FILE
+    if not path.is_file():
+        return Preprocessing()
+    values = read_json(path)
+    default = Preprocessing()
+    resize, crop, scale = default.resize, default.crop, default.scale
+    if not _switch(values, "do_resize", path):
+        resize = None
+    elif "size" in values:
+        resize = _size(values["size"], "size", path)
+    if not _switch(values, "do_center_crop", path, default="crop_size" in values):
+        crop = None
+    elif "crop_size" in values:
+        crop = _size(values["crop_size"], "crop_size", path)
+        crop = (crop[0], crop[1] or crop[0])
+    if not _switch(values, "do_rescale", path):
+        scale = 1.0
+    elif "rescale_factor" in values:
+        scale = _numbers([values["rescale_factor"]], "rescale_factor", path)[0]
+    mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    if _switch(values, "do_normalize", path):
+        mean = _numbers(values.get("image_mean", default.mean), "image_mean", path)
+        std = _numbers(values.get("image_std", default.std), "image_std", path)
+    resample = values.get("resample", default.resample)
+    if resample not in range(6) or isinstance(resample, bool):
+        raise WeightsError(f"{path}: resample is {resample!r}, not a number from 0 to 5")
+    if not all(std):
+        raise WeightsError(f"{path}: image_std holds a 0, by which nothing can be divided")
+    return Preprocessing(resize, resample, crop, scale, mean, std)
+
+
+def write_settings(settings: Preprocessing, folder: Path) -> None:
+    """preprocessor_config.json, as transformers reads it."""
+    resize, crop = settings.resize, settings.crop
+    values: dict[str, Any] = {"image_processor_type": "ViTImageProcessor" if crop is None else "DeiTImageProcessor"}
+    values |= {"do_resize": resize is not None, "resample": settings.resample}
+    if resize is not None:
+        values["size"] = {"height": resize[0], "width": resize[1]} if resize[1] else {"shortest_edge": resize[0]}
+    values["do_center_crop"] = crop is not None
+    if crop is not None:
+        values["crop_size"] = {"height": crop[0], "width": crop[1]}
+    values |= {"do_rescale": settings.scale != 1.0, "rescale_factor": settings.scale, "do_normalize": True}
+    values |= {"image_mean": list(settings.mean), "image_std": list(settings.std)}
+    files.write_json(folder / FILE, values)
+
+
+def _switch(values: dict[str, Any], name: str, path: Path, default: bool = True) -> bool:
+    value = values.get(name, default)
+    if not isinstance(value, bool):
+        raise WeightsError(f"{path}: {name} is {value!r}, not true or false")
+    return value
+
+
+def _size(value: Any, name: str, path: Path) -> tuple[int, int]:
+    """224, {"height": 224, "width": 224} or {"shortest_edge": 224}."""
+    if isinstance(value, dict):
+        sides = (value.get("height"), value.get("width"))
+        if "shortest_edge" in value:
+            sides = (value["shortest_edge"], 0)
+    else:
+        sides = (value, value)
+    if not all(type(side) is int and 0 <= side <= LARGEST for side in sides) or sides[0] == 0:
+        raise WeightsError(f"{path}: {name} is {value!r}, no height and width in pixels")
+    return sides
+
+
+def _numbers(values: Any, name: str, path: Path) -> tuple[float, ...]:
+    good = isinstance(values, list | tuple) and len(values) in (1, 3)
+    if not good or not all(type(value) in (int, float) and abs(value) < 1e6 for value in values):
+        raise WeightsError(f"{path}: {name} is {values!r}, not a finite number for each of red, green and blue")
+    return tuple(float(value) for value in values)
+
+
+# ---------------------------------------------------------------------------------------------------- pictures
+
+
+def open_picture(source: str | Path | bytes) -> Image.Image:
+    """A picture file, upright and in 8-bit RGB, whatever it was: grey, palette, transparent (then over white), CMYK,
+    16 bits a channel, or turned by its EXIF note.
+
+    Raises DataError where it is no picture, is cut off, or claims more pixels than anybody took.
+    """
+    name = "picture" if isinstance(source, bytes) else source
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
+            if picture.width * picture.height > PIXELS:
+                raise DataError(f"{name}: {picture.width:,} x {picture.height:,} pixels; scale it down first")
+            picture.load()
+            return _rgb(ImageOps.exif_transpose(picture))
+    except FileNotFoundError:
+        raise DataError(f"{name}: no such file") from None
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{name}: it claims more than {PIXELS:,} pixels; scale it down first") from error
+    # Pillow's decoders complain of damage in many ways.
+    except (OSError, ValueError, SyntaxError, IndexError, KeyError, TypeError, EOFError, OverflowError) as error:
+        raise DataError(f"{name}: not a whole picture ({error}); remove it or fetch it again") from error
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode in ("I;16", "I;16L", "I;16B", "I"):  # 16 bits of grey; Pillow itself would cut off, not scale
+        values = np.asarray(picture).astype(np.int64)
+        picture = Image.fromarray((values.clip(0, 65535) // 257).astype(np.uint8))
+    if "transparency" in picture.info or picture.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
+        picture = picture.convert("RGBA")
+        paper = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(paper, picture)
+    return picture.convert("RGB")
+
+
+def prepare(source: str | Path | bytes | np.ndarray, settings: Preprocessing) -> np.ndarray:
+    """One picture, resized and cropped, (3, H, W) uint8. source: a file, or an array (H, W, 3) uint8."""
+    picture = Image.fromarray(source) if isinstance(source, np.ndarray) else open_picture(source)
+    size = settings.resized(picture.height, picture.width)
+    if max(size) > LARGEST:
+        raise DataError(
+            f"{source}: {picture.width} x {picture.height} pixels would be resized to {size[1]} x {size[0]}"
+        )
+    if size != (picture.height, picture.width):
+        picture = picture.resize(size[::-1], resample=settings.resample)
+    if settings.crop is not None:
+        height, width = settings.crop
+        top, left = (picture.height - height) // 2, (picture.width - width) // 2
+        if top < 0 or left < 0:  # what is missing around a small picture is black
+            paper = Image.new("RGB", (max(width, picture.width), max(height, picture.height)))
+            paper.paste(picture, (max(0, -((picture.width - width) // 2)), max(0, -((picture.height - height) // 2))))
+            picture, top, left = paper, max(0, top), max(0, left)
+        picture = picture.crop((left, top, left + width, top + height))
+    return np.asarray(picture).transpose(2, 0, 1)
+
+
+def prepare_all(
+    sources: Sequence[str | Path | np.ndarray], settings: Preprocessing, workers: int = 2, quiet: bool = False
+) -> Tensor:
+    """All pictures, (N, 3, H, W) uint8, by `workers` threads: Pillow works outside of Python's lock.
+
+    Raises DataError where they come out in different sizes.
+    """
+    first = prepare(sources[0], settings)
+    pictures = torch.empty((len(sources), *first.shape), dtype=torch.uint8)
+
+    def fill(number: int) -> None:
+        picture = prepare(sources[number], settings)
+        if picture.shape != first.shape:
+            raise DataError(
+                f"{sources[number]}: {picture.shape[2]} x {picture.shape[1]} pixels, where others have "
+                f"{first.shape[2]} x {first.shape[1]}; give the checkpoint a crop in {FILE}"
+            )
+        pictures[number] = torch.from_numpy(np.ascontiguousarray(picture))
+
+    with ThreadPoolExecutor(workers) as pool:
+        done = pool.map(fill, range(len(sources)))
+        for _ in tqdm(done, total=len(sources), unit="image", desc="preparing", disable=quiet or None, leave=False):
+            pass
+    return pictures
+
+
+def normalise(pictures: Tensor, settings: Preprocessing) -> Tensor:
+    """(B, 3, H, W) uint8 -> float32, scaled, mean 0 and deviation 1 by the settings' numbers."""
+    mean, std = (torch.tensor(part, device=pictures.device)[:, None, None] for part in (settings.mean, settings.std))
+    return (pictures.float() * settings.scale - mean) / std
+
+
+# ---------------------------------------------------------------------------------------------------- data sets
+
+
+@dataclass(frozen=True)
+class Images:
+    """Labelled pictures, N of them."""
+
+    pictures: np.ndarray | list[Path]  # (N, H, W, 3) uint8, or files
+    labels: np.ndarray  # (N,) int64, numbers of classes
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, numbers: Sequence[int]) -> "Images":
+        """Some of the pictures."""
+        numbers = np.asarray(numbers, dtype=np.int64)
+        if isinstance(self.pictures, np.ndarray):
+            return dataclasses.replace(self, pictures=self.pictures[numbers], labels=self.labels[numbers])
+        pictures = [self.pictures[number] for number in numbers]
+        return dataclasses.replace(self, pictures=pictures, labels=self.labels[numbers])
+
+    def only(self, names: Iterable[str]) -> "Images":
+        """The pictures of some classes, which are numbered anew. DataError on a class that there is not."""
+        names = tuple(names)
+        for name in names:
+            if name not in self.classes:
+                raise DataError(f"no class {name!r}; there are {', '.join(self.classes)}")
+        numbers = {self.classes.index(name): new for new, name in enumerate(names)}
+        kept = self.take(np.flatnonzero(np.isin(self.labels, list(numbers))))
+        labels = np.array([numbers[label] for label in kept.labels.tolist()], dtype=np.int64)
+        return dataclasses.replace(kept, labels=labels, classes=names)
+
+
+PARTS = {"train": ("train",), "valid": ("test", "valid", "val")}
+ENDINGS = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
+
+
+def read_folder(folder: Path, part: str) -> Images:
+    """A folder of classes, train/CLASS/picture.jpg and test/CLASS/... (or valid, or val), classes in order of name.
+
+    Raises DataError where the part or a class is empty, or the part has a class that train/ lacks.
+    """
+    classes = _classes(folder / "train")
+    root = next((folder / name for name in PARTS[part] if (folder / name).is_dir()), None)
+    if root is None:
+        raise DataError(f"{folder}: no folder {' or '.join(PARTS[part])} in it")
+    pictures: list[Path] = []
+    labels: list[int] = []
+    for name in _classes(root):
+        if name not in classes:
+            raise DataError(f"{root / name}: a class that {folder / 'train'} does not have")
+        found = sorted(path for path in (root / name).iterdir() if path.suffix.lower() in ENDINGS)
+        if not found:
+            raise DataError(f"{root / name}: no pictures in it; remove the folder, or fill it")
+        pictures += found
+        labels += [classes.index(name)] * len(found)
+    return Images(pictures, np.array(labels, dtype=np.int64), tuple(classes))
+
+
+def _classes(folder: Path) -> list[str]:
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    if not names:
+        raise DataError(f"{folder}: no folders of classes in it: pictures go to {folder}/CLASS/")
+    return names

@@ -1,0 +1,204 @@
+"""The frozen trunk runs once per image, and of the last block only what the loss sees.
+
+Where the first blocks are frozen and images come unchanged, every epoch computes the same numbers in them. So they are
+computed once and kept (`keep`, `open_cache`), and an epoch begins where the training does (`finish`).
+
+The classifier reads [CLS] alone, so the last block owes nobody else an output: query, output projection and
+feed-forward run for one token instead of T. With one query per head, keys and values need not be made either. For head
+h with token z_t = gamma * x_t + beta, x_t normalised,
+
+    score_t = q . (Wk z_t + bk) = (gamma * (q Wk)) . x_t + what is the same for all t
+    mixed   = sum_t w_t (Wv z_t + bv) = Wv (gamma * sum_t w_t x_t + beta) + bv         as the weights w sum to 1
+
+so the query is carried to the tokens and the mean of the tokens is carried back, and x_t, which does not depend on any
+parameter, is what is kept. Same numbers, same gradients of every parameter; 2 T C per head instead of 4 T C^2 in all.
+
+B images, N images in all, T tokens, C width, H heads, D = C / H head size, L blocks, K classes.
+"""
+
+import fcntl
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from minitransformer import files
+from minitransformer.errors import RunError
+
+VERSION = 1  # of what is kept; raise it when `keep` changes, so that older files are not used
+
+
+def first_trainable(model: nn.Module) -> int:
+    """Number of the first block that trains, L where none does, -1 where what comes before the blocks trains."""
+    trains = [any(p.requires_grad for p in block.parameters()) for block in model.encoder.blocks]
+    after = {id(p) for part in (model.encoder.blocks, model.encoder.norm, model.classifier) for p in part.parameters()}
+    if any(p.requires_grad for p in model.parameters() if id(p) not in after):
+        return -1
+    return trains.index(True) if True in trains else len(trains)
+
+
+# ------------------------------------------------------------------------------------------------ the two halves
+
+
+@torch.no_grad()
+def keep(model: nn.Module, pixel_values: Tensor, first: int) -> Tensor:
+    """What the trainable half needs of images (B, 3, H, W): the input of block `first`, (B, rows, C).
+
+    Before the last block that is T tokens. At the last it is [CLS] as it is, for the residual sum, and T tokens
+    normalised. After it (first = L) it is [CLS].
+    """
+    x = model.encoder.embeddings(pixel_values)  # (B, T, C)
+    blocks = model.encoder.blocks
+    for block in blocks[:first]:
+        x = block(x)
+    if first == len(blocks):
+        return x[:, :1]
+    return _normalised(blocks[-1], x) if first == len(blocks) - 1 else x
+
+
+def finish(model: nn.Module, kept: Tensor, first: int) -> Tensor:
+    """The trainable half: logits (B, K) out of what was kept, (B, rows, C)."""
+    blocks = model.encoder.blocks
+    for block in blocks[first:-1]:
+        kept = block(kept)
+    if first < len(blocks) - 1:
+        kept = _normalised(blocks[-1], kept)
+    cls = last_block(blocks[-1], kept) if first < len(blocks) else kept[:, 0]
+    return model.classifier(model.encoder.norm(cls))
+
+
+def _normalised(block: nn.Module, x: Tensor) -> Tensor:
+    """(B, T, C) -> (B, 1 + T, C): [CLS] as it is, then all tokens through the block's norm without its parameters."""
+    norm = block.attention_norm
+    return torch.cat([x[:, :1], F.layer_norm(x, norm.normalized_shape, eps=norm.eps)], dim=1)
+
+
+def last_block(block: nn.Module, rows: Tensor) -> Tensor:
+    """The block's output for [CLS] alone, (B, C), from `_normalised` rows (B, 1 + T, C). No dropout."""
+    cls, tokens = rows[:, 0], rows[:, 1:]
+    norm, attention = block.attention_norm, block.attention
+    key, value = (part.weight.unflatten(0, (attention.heads, -1)) for part in (attention.key, attention.value))
+
+    query = attention.query(tokens[:, 0] * norm.weight + norm.bias).unflatten(1, (attention.heads, -1))  # (B, H, D)
+    query = query / math.sqrt(query.size(-1))
+    score = (torch.einsum("bhd,hdc->bhc", query, key) * norm.weight) @ tokens.transpose(1, 2)  # (B, H, T)
+    if attention.key.bias is not None:  # the same for all scores of a head: here only to have its gradient, zero
+        score = score + (query * attention.key.bias.unflatten(0, (attention.heads, -1))).sum(-1, keepdim=True)
+    mixed = (score.softmax(-1) @ tokens) * norm.weight + norm.bias  # (B, H, C)
+    mixed = torch.einsum("bhc,hdc->bhd", mixed, value).flatten(1)  # (B, C)
+    if attention.value.bias is not None:
+        mixed = mixed + attention.value.bias
+
+    cls = cls + attention.output(mixed)
+    return cls + block.ffn_down(block.activation(block.ffn_up(block.ffn_norm(cls))))
+
+
+# ------------------------------------------------------------------------------------------------ the cache
+
+
+def cache_key(model: nn.Module, first: int, *inputs: str) -> str:
+    """A hash of everything that what is kept depends on: frozen weights, sizes, and `inputs`, which tell the rest."""
+    digest = hashlib.sha256(json.dumps([VERSION, repr(model.config), first, *inputs]).encode())
+    later = tuple(f"encoder.blocks.{number}." for number in range(first, len(model.encoder.blocks)))
+    for name, parameter in model.named_parameters():
+        if not name.startswith((*later, "encoder.norm.", "classifier.")):
+            digest.update(f"\n{name} {tuple(parameter.shape)}\n".encode())
+            digest.update(parameter.detach().cpu().contiguous().numpy())
+    return digest.hexdigest()
+
+
+def open_cache(
+    model: nn.Module,
+    first: int,
+    pixels: Callable[[Tensor], Tensor],
+    count: int,
+    batch_size: int,
+    budget: float,
+    folder: Path,
+    inputs: tuple[str, ...],
+) -> Tensor:
+    """What is kept of all images, (N, rows, C) float32, on the model's device or mapped from a file.
+
+    pixels: numbers of images -> (B, 3, H, W). count: N. budget: bytes that may stay in memory; what is larger goes to
+    a file in `folder`, from which the system loads what a step asks for. A later run takes the file when its key, a
+    hash of the frozen weights and of `inputs`, is the same. Raises RunError where the file has no room.
+    """
+    device = next(model.parameters()).device
+    shape = (count, *keep(model, pixels(torch.arange(1)), first).shape[1:])
+    size = 4 * math.prod(shape)  # float32
+
+    def passes() -> Iterator[Tensor]:
+        with tqdm(total=count, unit="image", desc="frozen trunk") as bar:
+            for chosen in torch.arange(count).split(batch_size):
+                yield keep(model, pixels(chosen), first)
+                bar.update(len(chosen))
+
+    if size <= budget:
+        print(f"the frozen trunk runs once; what it gives, {size / 1e9:.2f} GB, stays in memory", flush=True)
+        rows = torch.empty(shape, device=device)
+        for part, batch in zip(rows.split(batch_size), passes(), strict=True):
+            part.copy_(batch)
+        return rows
+
+    key = cache_key(model, first, *inputs)
+    path = folder / f"{key[:32]}.safetensors"
+    rows = _read(path, key, shape)
+    if rows is None:
+        print(f"the frozen trunk runs once; what it gives, {size / 1e9:.2f} GB, goes to {path}", flush=True)
+        _write(path, key, shape, passes())
+        rows = _read(path, key, shape)
+    else:
+        print(f"what the frozen trunk gives was kept by an earlier run: {path}", flush=True)
+    return rows
+
+
+def _read(path: Path, key: str, shape: tuple[int, ...]) -> Tensor | None:
+    """The rows of a whole file of this key, mapped, not loaded. None where there is no such file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            rows = file.get_tensor("rows")
+            return rows if file.metadata() == {"key": key} and tuple(rows.shape) == shape else None
+    except (OSError, SafetensorError):
+        return None
+
+
+def _write(path: Path, key: str, shape: tuple[int, ...], batches: Iterator[Tensor]) -> None:
+    """A safetensors file, batch by batch: the length of a JSON header, the header, the numbers."""
+    size = 4 * math.prod(shape)
+    rows = {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}
+    header = json.dumps({"__metadata__": {"key": key}, "rows": rows}).encode()
+    header += b" " * (-len(header) % 8)
+    remedy = "give --cache-dir on a larger disk, or pass --limit-train or --no-trunk-cache"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path.parent)
+        free = shutil.disk_usage(path.parent).free
+        if free < size:
+            raise RunError(f"{path.parent}: {size / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free; {remedy}")
+        with files.replacing(path) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # alive: not a leftover
+            file.write(len(header).to_bytes(8, "little") + header)
+            for batch in batches:
+                file.write(batch.cpu().contiguous().numpy())
+    except OSError as error:
+        raise RunError(f"{path}: {size / 1e9:.2f} GB cannot be written ({error.strerror}); {remedy}") from error
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Files that runs killed while writing have left half-done: those that no process holds any more."""
+    for path in folder.glob(".*.safetensors.*.tmp"):
+        with path.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            path.unlink(missing_ok=True)
