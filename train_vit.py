@@ -8,26 +8,21 @@ python train_vit.py --recipe cifar-scratch --data DIR --out runs/NAME           
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 from tqdm import tqdm
 
 from minitransformer import checkpoint, files, recipe
-from minitransformer.errors import RecipeError, RunError, command_line
+from minitransformer.errors import command_line
 from minitransformer.optim import check_loss, linear_rate, parameter_groups
 from minitransformer.recipe import option
 from minitransformer.run import Log, choose_device, epoch_order, open_run_folder
-from minitransformer.vit import VitConfig, VitForImageClassification, initialise
-from vision import images, plots
-from vision.augment import flip_and_shift
+from vision import images
 from vision.freeze import freeze, listing
-from vision.trunk import finish, first_trainable, open_cache
-from weights import load_pretrained, save_pretrained
+from weights import save_pretrained
 
 
 @dataclass(frozen=True)

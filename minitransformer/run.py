@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from minitransformer import bert, files, recipe
+from minitransformer import bert, files, recipe, vit
+from minitransformer.attention import SelfAttention
 from minitransformer.errors import RunError, Stopped
 from minitransformer.flags import nearest
 
@@ -87,9 +88,14 @@ def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 
 def compile_layers(model: nn.Module) -> None:
-    """torch.compile every layer, once for all numbers of rows. Attention stays as it is: it has its own kernels."""
+    """torch.compile every layer, once for all numbers of rows.
+
+    How rows belong together changes with every batch, and attention has kernels of its own, so it is left out.
+    """
     for module in model.modules():
-        if isinstance(module, bert.Layer):
+        if isinstance(module, SelfAttention):
+            module.attend = torch.compiler.disable(module.attend)
+        if isinstance(module, bert.Layer | vit.Block):
             module.compile(dynamic=True)
 
 

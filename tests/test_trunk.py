@@ -1,12 +1,10 @@
 """The frozen trunk run once: the same numbers as the whole model, and a file that is never trusted wrongly."""
 
 import errno
-import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,6 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from minitransformer import files
 from minitransformer.errors import RunError
 from minitransformer.vit import VitConfig, VitForImageClassification
 from tiny import failing, files_under
