@@ -151,3 +151,14 @@ class DeitWithTeacher(nn.Module):
         """(B, 3, H, W) -> logits (B, K)"""
         x = self.encoder(pixel_values)
         return ((self.classifier(x[:, 0]) + self.distillation_classifier(x[:, 1])) / 2).float()
+
+
+def initialise(model: VitForImageClassification, std: float) -> None:
+    """A new model's weights: normal with `std`, as DeiT's code has it; biases 0, norms 1 and 0."""
+    for name, parameter in model.named_parameters():
+        if "norm" in name:
+            nn.init.constant_(parameter, float(name.endswith("weight")))
+        elif name.endswith("bias"):
+            nn.init.zeros_(parameter)
+        else:
+            nn.init.trunc_normal_(parameter, std=std)

@@ -28,7 +28,9 @@ def test_the_report_s_rule_trains_the_last_block_and_the_classifier_not_the_fina
     assert {name.rsplit(".", 1)[1] for name in names} == {"weight", "bias"}
 
 
-@pytest.mark.parametrize("rule", ["blocks.1,classifier", "blocks.1, classifier", " blocks.1  classifier ", "blocks.1\n,\tclassifier"])  # fmt: skip
+@pytest.mark.parametrize(
+    "rule", ["blocks.1,classifier", "blocks.1, classifier", " blocks.1  classifier ", "blocks.1\n,\tclassifier"]
+)
 def test_names_are_parted_by_spaces_and_commas(rule):
     net = model(layers=2)
     assert trained(net, rule) == trained(net, "classifier blocks.1") != trained(net, "classifier")

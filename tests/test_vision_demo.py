@@ -8,8 +8,14 @@ from tiny import call
 from vision import demo
 
 
+def drawn(*which) -> tuple[np.ndarray, np.ndarray]:
+    images = demo.read(*which)
+    assert images.classes == demo.SETS[which[0]].classes
+    return images.pictures, images.labels
+
+
 def test_images_are_pictures_of_classes_that_take_turns():
-    pictures, labels = demo.images("demo", "train", 25)
+    pictures, labels = drawn("demo", "train", 25)
     assert pictures.shape == (25, demo.SIDE, demo.SIDE, 3)
     assert pictures.dtype == np.uint8
     assert labels.dtype == np.int64
@@ -18,21 +24,21 @@ def test_images_are_pictures_of_classes_that_take_turns():
 
 
 def test_images_depend_on_set_part_and_place_alone():
-    pictures, _ = demo.images("demo", "train", 12)
-    again, _ = demo.images("demo", "train", 5)
+    pictures, _ = drawn("demo", "train", 12)
+    again, _ = drawn("demo", "train", 5)
     assert (pictures[:5] == again).all()
-    for other in (demo.images("demo", "valid", 12), demo.images("demo-pretrain", "train", 12)):
+    for other in (drawn("demo", "valid", 12), drawn("demo-pretrain", "train", 12)):
         assert (pictures != other[0]).any(axis=(1, 2, 3)).all()
 
 
 def test_images_of_one_class_are_all_different():
-    pictures, labels = demo.images("demo", "valid", 100)
+    pictures, labels = drawn("demo", "valid", 100)
     for label in range(10):
         assert len({picture.tobytes() for picture in pictures[labels == label]}) == 10
 
 
 def test_images_are_not_more_than_the_set_has():
-    assert len(demo.images("demo", "valid", 10**9)[1]) == demo.SETS["demo"].count["valid"]
+    assert len(drawn("demo", "valid", 10**9)[1]) == demo.SETS["demo"].count["valid"]
 
 
 def test_pretraining_has_other_classes_than_the_demo():
@@ -45,7 +51,7 @@ def test_pretraining_has_other_classes_than_the_demo():
 def split():
     """Pictures as numbers from -1 to 1, (N, SIDE, SIDE, 3), and labels, to learn from and to be asked about."""
     return [(pictures / 127.5 - 1, labels) for pictures, labels in (
-        demo.images("demo", "train", 600), demo.images("demo", "valid", 200))]  # fmt: skip
+        drawn("demo", "train", 600), drawn("demo", "valid", 200))]  # fmt: skip
 
 
 def linear_accuracy(features: list[np.ndarray], labels: list[np.ndarray]) -> float:
@@ -75,7 +81,7 @@ def test_demo_command_writes_a_sheet_with_a_row_for_each_class(tmp_path):
     assert outcome.status == 0, outcome.err
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
     assert sheet.shape == (10 * demo.SIDE, 12 * demo.SIDE, 3)
-    pictures, _ = demo.images("demo", "train", 11)
+    pictures, _ = drawn("demo", "train", 11)
     assert (sheet[: demo.SIDE, : demo.SIDE] == pictures[0]).all()
     assert (sheet[: demo.SIDE, demo.SIDE : 2 * demo.SIDE] == pictures[10]).all()
 

@@ -53,7 +53,10 @@ def _encode(text: str, encoding: str) -> bytes:
 
 def is_cifar10(path: Path) -> bool:
     """Whether a path is CIFAR-10's archive or folder, by its names alone."""
-    return path.name.endswith((".tar.gz", ".tgz")) or (path / META).is_file() or (path / FOLDER).is_dir()
+    extracted = path / FOLDER if (path / FOLDER).is_dir() else path
+    return path.name.endswith((".tar.gz", ".tgz")) or any(
+        (extracted / name).is_file() for name in (META, *FILES["train"], *FILES["valid"])
+    )
 
 
 def read(path: Path, part: str) -> Images:
@@ -113,7 +116,8 @@ def _unpickle(data: bytes, where: str) -> dict[str, Any]:
         return {key.decode() if isinstance(key, bytes) else key: entry for key, entry in value.items()}
     # A damaged pickle can fail in as many ways as there are values.
     except Exception as error:
-        raise DataError(f"{where}: not a batch of CIFAR-10 ({error}); fetch it again") from error
+        reason = " ".join(str(error).split())
+        raise DataError(f"{where}: not a batch of CIFAR-10 ({reason}); fetch it again") from error
 
 
 def _batch(values: dict[str, Any], classes: int, where: str) -> tuple[np.ndarray, np.ndarray]:
@@ -121,6 +125,8 @@ def _batch(values: dict[str, Any], classes: int, where: str) -> tuple[np.ndarray
     data, labels = values.get("data"), values.get("labels")
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (3 * SIDE * SIDE,):
         raise DataError(f"{where}: its data are not rows of {3 * SIDE * SIDE} bytes; fetch it again")
+    if not len(data):
+        raise DataError(f"{where}: no pictures in it; fetch it again")
     if not isinstance(labels, list) or len(labels) != len(data):
         raise DataError(f"{where}: {len(data)} pictures, but no list of as many labels; fetch it again")
     if not all(type(label) is int and 0 <= label < classes for label in labels):

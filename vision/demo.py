@@ -18,11 +18,12 @@ from PIL import Image
 from minitransformer import files
 from minitransformer.errors import command_line
 from minitransformer.flags import FlagParser
+from vision.images import Images
 
 SIDE = 48  # pixels
 PARTS = ("train", "valid")
 NOISE = 0.04  # deviation of each pixel's channels, of 1
-CONTRAST = 0.45  # least distance between the colours of figure and background in the RGB cube of side 1
+CONTRAST = 0.3  # how much lighter a figure is than its background, of 1; and their distance in colour
 
 ROWS, COLUMNS = np.mgrid[:SIDE, :SIDE].astype(np.float32) + 0.5  # centres of the pixels, (SIDE, SIDE)
 PIXELS = COLUMNS + 1j * ROWS  # complex numbers turn easily
@@ -118,14 +119,14 @@ class Set(NamedTuple):
 
 SETS = {
     "demo": Set(DEMO, seed=1, count={"train": 4000, "valid": 1000}),
-    "demo-pretrain": Set(PRETRAIN, seed=2, count={"train": 46_000, "valid": 1150}),
+    "demo-pretrain": Set(PRETRAIN, seed=2, count={"train": 24_000, "valid": 900}),
 }
 
 
-def images(name: str, part: str, count: int | None = None) -> tuple[ndarray, ndarray]:
-    """Pictures (N, SIDE, SIDE, 3) uint8 and the numbers of their classes (N,) int64, which take turns.
+def read(name: str, part: str, count: int | None = None) -> Images:
+    """The pictures of a set in SETS, part "train" or "valid", with classes that take turns.
 
-    name: in SETS; part: in PARTS. count: only the first so many. A picture depends on its set, part and place alone.
+    count: only the first so many. A picture depends on its set, its part and its place alone.
     """
     chosen = SETS[name]
     count = min(count or chosen.count[part], chosen.count[part])
@@ -134,7 +135,7 @@ def images(name: str, part: str, count: int | None = None) -> tuple[ndarray, nda
     for place, label in enumerate(labels):
         random = np.random.default_rng([chosen.seed, PARTS.index(part), place])
         pictures[place] = draw(chosen.classes[label], random)
-    return pictures, labels
+    return Images(pictures, labels, chosen.classes)
 
 
 def draw(kind: str, random: np.random.Generator) -> ndarray:
@@ -164,10 +165,14 @@ def draw(kind: str, random: np.random.Generator) -> ndarray:
 
 
 def _colours(random: np.random.Generator) -> ndarray:
-    """Three colours that can be told apart, (3, 3)."""
+    """Background, figure and the second colour of a texture, (3, 3), of any hue; the figure is lighter than the others.
+
+    So light and dark part figure and background, and a small model need not learn that for each pair of colours.
+    """
     while True:
-        colours = random.uniform(0.05, 0.95, (3, 3)).astype(np.float32)
-        if min(np.linalg.norm(colours - colours[[1, 2, 0]], axis=1)) > CONTRAST:
+        colours = random.uniform(0.02, 0.98, (3, 3)).astype(np.float32)
+        background, front, second = colours.mean(axis=1)
+        if front - max(background, second) > CONTRAST and np.linalg.norm(colours[0] - colours[2]) > CONTRAST:
             return colours
 
 
@@ -214,8 +219,11 @@ def main() -> None:
 
     files.check_writable(args.out)
     classes = SETS[args.set].classes
-    pictures, _ = images(args.set, "train", 12 * len(classes))
-    sheet = pictures.reshape(12, len(classes), SIDE, SIDE, 3).transpose(1, 2, 0, 3, 4)
+    sheet = (
+        read(args.set, "train", 12 * len(classes))
+        .pictures.reshape(12, len(classes), SIDE, SIDE, 3)
+        .transpose(1, 2, 0, 3, 4)
+    )
     Image.fromarray(sheet.reshape(len(classes) * SIDE, 12 * SIDE, 3)).save(Path(args.out))
     print(f"{args.out}: from top to bottom {', '.join(classes)}")
 

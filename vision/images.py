@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 from torch import Tensor
 from tqdm import tqdm
 
@@ -26,6 +26,18 @@ from weights.load import find_folder, read_json
 FILE = "preprocessor_config.json"
 LARGEST = 10_000  # pixels along a side that a resize or a crop may ask for
 PIXELS = 100_000_000  # of a picture; a file of some kilobytes can claim more than a memory holds
+
+# EXIF's orientation -> what brings the picture upright. Pillow's exif_transpose would also write the rest of the note
+# anew, and fails on the notes of some cameras.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # PIXELS refuses, where Pillow would only warn
 
@@ -117,16 +129,17 @@ def _switch(values: dict[str, Any], name: str, path: Path, default: bool = True)
 
 
 def _size(value: Any, name: str, path: Path) -> tuple[int, int]:
-    """224, {"height": 224, "width": 224} or {"shortest_edge": 224}."""
-    if isinstance(value, dict):
+    """224, {"height": 224, "width": 224} or {"shortest_edge": 224}, which gives (224, 0)."""
+    shorter = isinstance(value, dict) and "shortest_edge" in value
+    if shorter:
+        sides = (value["shortest_edge"],)
+    elif isinstance(value, dict):
         sides = (value.get("height"), value.get("width"))
-        if "shortest_edge" in value:
-            sides = (value["shortest_edge"], 0)
     else:
         sides = (value, value)
-    if not all(type(side) is int and 0 <= side <= LARGEST for side in sides) or sides[0] == 0:
+    if not all(type(side) is int and 1 <= side <= LARGEST for side in sides):
         raise WeightsError(f"{path}: {name} is {value!r}, no height and width in pixels")
-    return sides
+    return (sides[0], 0) if shorter else sides
 
 
 def _numbers(values: Any, name: str, path: Path) -> tuple[float, ...]:
@@ -151,14 +164,18 @@ def open_picture(source: str | Path | bytes) -> Image.Image:
             if picture.width * picture.height > PIXELS:
                 raise DataError(f"{name}: {picture.width:,} x {picture.height:,} pixels; scale it down first")
             picture.load()
-            return _rgb(ImageOps.exif_transpose(picture))
+            turn = TURNS.get(picture.getexif().get(ExifTags.Base.Orientation))
+            return _rgb(picture if turn is None else picture.transpose(turn))
     except FileNotFoundError:
         raise DataError(f"{name}: no such file") from None
     except Image.DecompressionBombError as error:
         raise DataError(f"{name}: it claims more than {PIXELS:,} pixels; scale it down first") from error
-    # Pillow's decoders complain of damage in many ways.
-    except (OSError, ValueError, SyntaxError, IndexError, KeyError, TypeError, EOFError, OverflowError) as error:
-        raise DataError(f"{name}: not a whole picture ({error}); remove it or fetch it again") from error
+    except DataError:
+        raise
+    # Every format's decoder complains of damage in its own way: RuntimeError, struct.error, zlib.error, ...
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{name}: not a whole picture ({reason}); remove it or fetch it again") from error
 
 
 def _rgb(picture: Image.Image) -> Image.Image:
@@ -177,9 +194,8 @@ def prepare(source: str | Path | bytes | np.ndarray, settings: Preprocessing) ->
     picture = Image.fromarray(source) if isinstance(source, np.ndarray) else open_picture(source)
     size = settings.resized(picture.height, picture.width)
     if max(size) > LARGEST:
-        raise DataError(
-            f"{source}: {picture.width} x {picture.height} pixels would be resized to {size[1]} x {size[0]}"
-        )
+        name = "a picture" if isinstance(source, np.ndarray | bytes) else source
+        raise DataError(f"{name}: {picture.width} x {picture.height} pixels would become {size[1]} x {size[0]}")
     if size != (picture.height, picture.width):
         picture = picture.resize(size[::-1], resample=settings.resample)
     if settings.crop is not None:

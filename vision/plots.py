@@ -4,13 +4,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
+import numpy as np
+import torch
+from numpy import ndarray
+from PIL import Image
+from torch import Tensor
+
+from minitransformer.run import epoch_order
+from vision.images import Images, open_picture
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
-from numpy import ndarray
 
 READABLE = 30  # more classes than this have no room for names and numbers
 GRID = 5  # rows and columns of mistakes
+LARGEST = 256  # pixels of a side that is shown
 
 
 def plot_loss(losses: Sequence[float], steps_per_epoch: int, folder: Path) -> None:
@@ -29,30 +37,36 @@ def plot_loss(losses: Sequence[float], steps_per_epoch: int, folder: Path) -> No
     _save(figure, folder / "loss.png")
 
 
-def plot_sample(picture: ndarray, label: str, folder: Path) -> None:
-    """sample.png: an image (H, W, 3) uint8 under the name of its class."""
+def plot_sample(images: Images, seed: int, folder: Path) -> None:
+    """sample.png: an image by chance, under the name of its class."""
+    number = int(epoch_order(len(images), seed, epoch=0)[0])
     figure, axes = pyplot.subplots(figsize=(4, 4.3), layout="constrained")
-    axes.imshow(picture)
-    axes.set_title(f"a random image: {label}")
+    axes.imshow(_shown(images, number))
+    axes.set_title(f"a random image: {images.classes[images.labels[number]]}")
     axes.axis("off")
     _save(figure, folder / "sample.png")
 
 
-def plot_mistakes(pictures: Sequence[ndarray], said: Sequence[str], true: Sequence[str], total: int, folder: Path) -> None:
-    """mistakes.png: images with a wrong answer, the first GRID * GRID of them. total: images that were looked at."""
+def plot_mistakes(images: Images, answers: Tensor, seed: int, folder: Path) -> None:
+    """mistakes.png: images with a wrong answer, GRID * GRID of them by chance. answers: (N,) numbers of classes."""
+    wrong = (answers != torch.from_numpy(images.labels)).nonzero().flatten()
+    shown = wrong[epoch_order(len(wrong), seed, epoch=0)][: GRID**2].tolist()
     figure, grid = pyplot.subplots(GRID, GRID, figsize=(8, 9), layout="constrained")
-    figure.suptitle(f"{len(said):,} of {total:,} images are taken for something else\n(red: said, black: true)")
+    figure.suptitle(
+        f"{len(wrong):,} of {len(images):,} images got a wrong answer (red, above; below it the true class)"
+    )
     for axes in grid.flat:
         axes.axis("off")
-    for axes, picture, wrong, right in zip(grid.flat, pictures, said, true, strict=False):
-        axes.imshow(picture)
-        axes.set_title(wrong, color="firebrick", fontsize=10)
-        axes.text(0.5, -0.04, right, transform=axes.transAxes, ha="center", va="top", fontsize=10)
+    for axes, number in zip(grid.flat, shown, strict=False):
+        axes.imshow(_shown(images, number))
+        axes.set_title(images.classes[answers[number]], color="firebrick", fontsize=10)
+        true = images.classes[images.labels[number]]
+        axes.text(0.5, -0.04, true, transform=axes.transAxes, ha="center", va="top", fontsize=10)
     _save(figure, folder / "mistakes.png")
 
 
 def plot_confusion(confusion: ndarray, classes: Sequence[str], folder: Path) -> None:
-    """confusion.png: in the row of the true class and the column of the answer, how many; coloured by the row's share."""
+    """confusion.png: how many images of the row's class got the column's answer, coloured by their share of the row."""
     share = confusion / confusion.sum(axis=1, keepdims=True).clip(min=1)
     size = min(12.0, 3 + 0.55 * len(classes))
     figure, axes = pyplot.subplots(figsize=(size + 0.8, size), layout="constrained")
@@ -71,6 +85,14 @@ def plot_confusion(confusion: ndarray, classes: Sequence[str], folder: Path) -> 
 def _counts(confusion: ndarray) -> list[tuple[tuple[int, int], int]]:
     """Places of the matrix that are not 0, and what stands there."""
     return [((row, column), confusion[row, column]) for row, column in zip(*confusion.nonzero(), strict=True)]
+
+
+def _shown(images: Images, number: int) -> ndarray:
+    """A picture as it was given, (H, W, 3) uint8, or smaller where it is large."""
+    picture = images.pictures[number]
+    picture = Image.fromarray(picture) if isinstance(picture, ndarray) else open_picture(picture)
+    picture.thumbnail((LARGEST, LARGEST))
+    return np.asarray(picture)
 
 
 def _save(figure: pyplot.Figure, path: Path) -> None:

@@ -1,9 +1,72 @@
-"""What is in a picture? The five likeliest classes of each image file.
+"""What is in a picture? A model over images, and the command that gives the five likeliest classes of image files.
 
 python -m vision.predict --model runs/demo-vit/model IMAGE...
 """
 
+from pathlib import Path
 
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
 
+from minitransformer.errors import RunError, WeightsError, command_line, printable
+from minitransformer.flags import FlagParser
+from minitransformer.run import choose_device
+from vision.images import Images, Preprocessing, normalise, prepare_all, read_settings
+from weights import load_pretrained
+from weights.load import read_labels
 
 TOP = 5
+
+
+def pixels(images: Images, settings: Preprocessing) -> Tensor:
+    """The images as a model reads them, (B, 3, H, W) float32."""
+    return normalise(prepare_all(images.pictures, settings, quiet=True), settings)
+
+
+@torch.no_grad()
+def classify(model: nn.Module, images: Images, settings: Preprocessing, batch_size: int) -> Tensor:
+    """Logits of all images, (N, K), on the CPU.
+
+    Raises RunError where a logit is not finite: such a model has no answers.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    logits = []
+    with tqdm(total=len(images), desc="looking", unit="image", leave=False, disable=None) as bar:
+        for chosen in torch.arange(len(images)).split(batch_size):
+            logits.append(model(pixels(images.take(chosen), settings).to(device)).cpu())
+            if not logits[-1].isfinite().all():
+                raise RunError("the model answers with NaN: its weights are damaged, or its training has diverged")
+            bar.update(len(chosen))
+    return torch.cat(logits) if logits else torch.empty(0, model.config.classes)
+
+
+def report(name: str, probabilities: Tensor, classes: list[str]) -> str:
+    """The likeliest classes of one image as lines for a terminal. probabilities: (K,)."""
+    best = probabilities.topk(min(TOP, len(classes)))
+    lines = [f"{value:>8.1%}  {printable(classes[number])}" for value, number in zip(*best, strict=True)]
+    return "\n".join([printable(name), *lines])
+
+
+@command_line
+def main() -> None:
+    parser = FlagParser(prog="python -m vision.predict", description=__doc__)
+    parser.add_argument("--model", required=True, metavar="DIR", help="a trained model's folder, as runs/NAME/model")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="picture files")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    args = parser.parse_args()
+
+    settings, classes = read_settings(args.model), read_labels(args.model)
+    model = load_pretrained(args.model, "image-classification", fresh_head=False).to(choose_device(args.device))
+    if len(classes) != model.config.classes:
+        raise WeightsError(f"{args.model}: {len(classes)} names for {model.config.classes} classes; fetch it again")
+    for name in args.images:  # one by one: without a crop their sizes may differ
+        image = Images([Path(name)], np.zeros(1, np.int64), tuple(classes))
+        probabilities = classify(model, image, settings, batch_size=1)[0].softmax(-1)
+        print(report(name, probabilities, classes), flush=True)
+
+
+if __name__ == "__main__":
+    main()

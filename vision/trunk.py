@@ -24,6 +24,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
@@ -115,6 +116,18 @@ def cache_key(model: nn.Module, first: int, *inputs: str) -> str:
     return digest.hexdigest()
 
 
+def data_hash(pictures: np.ndarray | list[Path]) -> str:
+    """A hash of what the pictures are: an array's numbers, or the contents of files, in their order."""
+    digest = hashlib.sha256()
+    if isinstance(pictures, np.ndarray):
+        digest.update(f"{pictures.shape} ".encode())
+        digest.update(np.ascontiguousarray(pictures))
+    else:
+        for path in pictures:
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
 def open_cache(
     model: nn.Module,
     first: int,
@@ -132,6 +145,7 @@ def open_cache(
     hash of the frozen weights and of `inputs`, is the same. Raises RunError where the file has no room.
     """
     device = next(model.parameters()).device
+    frozen = f"the embedding and {first} of {len(model.encoder.blocks)} blocks are frozen and run once"
     shape = (count, *keep(model, pixels(torch.arange(1)), first).shape[1:])
     size = 4 * math.prod(shape)  # float32
 
@@ -142,7 +156,7 @@ def open_cache(
                 bar.update(len(chosen))
 
     if size <= budget:
-        print(f"the frozen trunk runs once; what it gives, {size / 1e9:.2f} GB, stays in memory", flush=True)
+        print(f"{frozen}; what they give, {size / 1e9:.2f} GB, stays in memory", flush=True)
         rows = torch.empty(shape, device=device)
         for part, batch in zip(rows.split(batch_size), passes(), strict=True):
             part.copy_(batch)
@@ -152,11 +166,11 @@ def open_cache(
     path = folder / f"{key[:32]}.safetensors"
     rows = _read(path, key, shape)
     if rows is None:
-        print(f"the frozen trunk runs once; what it gives, {size / 1e9:.2f} GB, goes to {path}", flush=True)
+        print(f"{frozen}; what they give, {size / 1e9:.2f} GB, goes to {path}", flush=True)
         _write(path, key, shape, passes())
         rows = _read(path, key, shape)
     else:
-        print(f"what the frozen trunk gives was kept by an earlier run: {path}", flush=True)
+        print(f"{frozen}; what they give was kept by an earlier run, {path}", flush=True)
     return rows
 
 

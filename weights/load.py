@@ -46,7 +46,8 @@ def load_pretrained(folder: str | Path, task: str, fresh_head: bool = True, clas
     if classes is not None:
         config = dataclasses.replace(config, classes=classes)
     elif task == "image-classification":
-        table = architecture.tasks[default_task(folder, architecture, task)]
+        named = default_task(folder, architecture, task)
+        table = architecture.tasks[named if named.startswith(task) else task]  # with a teacher, or not
     with torch.device("meta"):  # names and shapes only; the numbers come from the file
         model = table.model(config)
     names = maps.expand(table.names, config)  # ours -> HF's

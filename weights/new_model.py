@@ -1,4 +1,4 @@
-"""A model of one's own to pre-train, of any size."""
+"""A model of one's own to train from nothing, of any size."""
 
 import math
 from typing import Any
@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from minitransformer.albert import AlbertConfig, AlbertForMaskedLM
 from minitransformer.bert import BertConfig, BertForMaskedLM, initialise
+from minitransformer.vit import VitConfig, VitForImageClassification
+from minitransformer.vit import initialise as initialise_vit
 
 MASKED_LM = {"bert": (BertForMaskedLM, BertConfig), "albert": (AlbertForMaskedLM, AlbertConfig)}
 
@@ -25,6 +27,14 @@ def new_masked_lm(architecture: str, sines: bool = False, **settings: Any) -> nn
     if sines:
         table = model.encoder.embeddings.position.weight
         table.data = sine_waves(*table.shape) * config.initializer_range
+    return model
+
+
+def new_classifier(**settings: Any) -> nn.Module:
+    """A fresh ViT or DeiT that classifies on [CLS]; settings: fields of VitConfig."""
+    config = VitConfig(**settings)
+    model = VitForImageClassification(config)
+    initialise_vit(model, config.initializer_range)
     return model
 
 

@@ -1,0 +1,128 @@
+"""`python -m vision.predict`: the likeliest classes of picture files."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from minitransformer.errors import RunError
+from minitransformer.vit import VitConfig, VitForImageClassification
+from tiny import Outcome, call
+from vision import demo, predict
+from vision.images import Preprocessing, normalise, prepare_all, write_settings
+from weights import load_pretrained, save_pretrained
+
+CLASSES = ["ant", "bee", "cat", "dog", "eel", "fox"]
+SETTINGS = Preprocessing(resize=(14, 0), crop=(12, 12))
+
+
+def random_model(classes: int = 6) -> VitForImageClassification:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        sizes = {"image_size": 12, "patch": 4, "width": 16, "layers": 2, "heads": 2, "ffn_width": 24}
+        model = VitForImageClassification(VitConfig(**sizes, distilled=True, classes=classes))
+        for parameter in model.parameters():
+            nn.init.normal_(parameter, std=0.3)
+    return model.eval()
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    save_pretrained(random_model(), tmp_path / "model", labels=CLASSES)
+    write_settings(SETTINGS, tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def pictures(tmp_path) -> list[Path]:
+    paths = []
+    for number, picture in enumerate(demo.read("demo", "train", 3).pictures):
+        paths.append(tmp_path / f"picture {number}.png")
+        Image.fromarray(picture).save(paths[-1])
+    return paths
+
+
+def asked(folder: Path, *flags: object) -> Outcome:
+    return call(predict.main, "--model", folder, *flags)
+
+
+def test_predict_gives_the_five_likeliest_classes_of_each_picture(folder, pictures):
+    outcome = asked(folder, *pictures)
+    assert outcome.status == 0, outcome.err
+    lines = outcome.out.splitlines()
+    assert lines[::6] == [str(path) for path in pictures]
+    with torch.no_grad():
+        probabilities = random_model()(normalise(prepare_all(pictures, SETTINGS), SETTINGS)).softmax(-1)
+    for number, row in enumerate(probabilities):
+        said = [re.fullmatch(r" +(\d+\.\d)%  (\w+)", line).groups() for line in lines[6 * number + 1 : 6 * number + 6]]
+        best = row.topk(5)
+        assert [name for _, name in said] == [CLASSES[index] for index in best.indices]
+        assert [float(value) for value, _ in said] == pytest.approx((100 * best.values).tolist(), abs=0.051)
+
+
+def test_predict_takes_pictures_of_any_size_and_kind_together(folder, tmp_path, pictures):
+    Image.new("L", (1, 1), 90).save(tmp_path / "dot.png")
+    Image.new("RGBA", (70, 13), (9, 8, 7, 6)).save(tmp_path / "wide.png")
+    Image.new("CMYK", (13, 70)).save(tmp_path / "tall.jpg")
+    outcome = asked(folder, tmp_path / "dot.png", tmp_path / "wide.png", tmp_path / "tall.jpg", pictures[0])
+    assert outcome.status == 0, outcome.err
+    assert len(outcome.out.splitlines()) == 4 * 6
+
+
+def test_predict_of_two_classes_gives_two(tmp_path, pictures):
+    save_pretrained(random_model(classes=2), tmp_path / "two", labels=["yes", "no"])
+    write_settings(SETTINGS, tmp_path / "two")
+    assert len(asked(tmp_path / "two", pictures[0]).out.splitlines()) == 3
+
+
+def test_predict_prints_no_commands_to_the_terminal(tmp_path, pictures):
+    save_pretrained(random_model(classes=2), tmp_path / "odd", labels=["red\x1b[31m", "two\nlines"])
+    write_settings(SETTINGS, tmp_path / "odd")
+    assert "\x1b" not in asked(tmp_path / "odd", pictures[0]).out
+    assert len(asked(tmp_path / "odd", pictures[0]).out.splitlines()) == 3
+
+
+def test_classify_gives_every_image_its_row_whatever_the_batch(folder):
+    images = demo.read("demo", "train", 7)
+    whole = predict.classify(random_model(), images, SETTINGS, batch_size=7)
+    torch.testing.assert_close(predict.classify(random_model(), images, SETTINGS, batch_size=3), whole)
+    assert whole.shape == (7, 6)
+
+
+def test_classify_refuses_a_model_that_answers_with_nan():
+    model = random_model()
+    nn.init.constant_(model.classifier.bias, float("nan"))
+    with pytest.raises(RunError, match="its weights are damaged, or its training has diverged"):
+        predict.classify(model, demo.read("demo", "train", 1), SETTINGS, batch_size=1)
+
+
+@pytest.mark.parametrize("kind", ["absent", "text", "cut off"])
+def test_predict_names_a_file_that_is_no_picture(folder, tmp_path, pictures, kind):
+    path = tmp_path / "bad.png"
+    if kind == "text":
+        path.write_text("not a picture")
+    if kind == "cut off":
+        path.write_bytes(pictures[0].read_bytes()[:500])
+    outcome = asked(folder, pictures[0], path)
+    assert str(path) in outcome.refusal()
+    assert len(outcome.out.splitlines()) == 6  # what came before it was answered
+
+
+def test_predict_refuses_a_model_without_names(folder, pictures):
+    settings = json.loads((folder / "config.json").read_text())
+    del settings["id2label"]
+    (folder / "config.json").write_text(json.dumps(settings))
+    assert "no id2label that names the classes" in asked(folder, pictures[0]).refusal()
+
+
+def test_predict_refuses_a_model_whose_classifier_is_not_trained(folder, tmp_path, pictures):
+    save_pretrained(load_pretrained(folder, "encoder"), tmp_path / "encoder", labels=CLASSES)
+    assert "train it first" in asked(tmp_path / "encoder", pictures[0]).refusal()
+
+
+def test_predict_needs_a_picture(folder):
+    assert "IMAGE" in asked(folder).refusal()
