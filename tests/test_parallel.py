@@ -93,6 +93,19 @@ def test_pretraining_on_two_processes_and_in_micro_batches_is_the_same(tmp_path)
         torch.testing.assert_close(log(tmp_path / name, "accuracy"), log(tmp_path / "one", "accuracy"))
 
 
+def test_image_classification_on_two_processes_is_the_same(tmp_path):
+    sizes = "--weights new --image-size 16 --patch 8 --width 16 --layers 2 --heads 2 --ffn-width 24 --trainable all"
+    steps = ["--batch-size", 7, "--max-steps", STEPS, "--epochs", 4, "--clip-norm", 1.0]
+    flags = [*sizes.split(), *steps, "--data", "demo", "--limit-train", 36, "--limit-valid", 9]
+    for processes in (1, 2):
+        done = run(processes, "train_vit.py", *flags, "--out", tmp_path / str(processes))
+        assert done.returncode == 0, done.stderr
+    same(tmp_path / "1", tmp_path / "2")
+    one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in "12")
+    assert two.pop("loss") == pytest.approx(one.pop("loss"), abs=1e-5)
+    assert one == two
+
+
 def test_a_run_on_two_processes_goes_on_bit_by_bit(tmp_path):
     """With dropout, of which every process has its own."""
     weights = tiny.write_checkpoint(tmp_path / "weights", dropout=0.1)

@@ -352,7 +352,7 @@ def test_resumed_run_is_bit_for_bit_the_run_that_never_stopped(train, tmp_path, 
 
     resumed = train(*flags, "--resume")
     assert resumed.status == 0, resumed.err
-    assert f"resumed at step {step} of 12 from {tmp_path}/run/checkpoints/step-000000{step}" in resumed.out
+    assert f"resumed at step {step} of 12 from {tmp_path}/run/checkpoints" in resumed.out
     assert log_of(tmp_path / "run") == log_of(tmp_path / "straight")
     assert files_under(tmp_path / "run") == files_under(tmp_path / "straight")
     for name in files_under(tmp_path / "straight"):
