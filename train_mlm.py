@@ -8,29 +8,29 @@ FILE is plain text, a document on each line (a tab in it parts the document into
 of which each question with its context is a document.
 """
 
-import math
-import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import nn
 from tqdm import tqdm
 
-from minitransformer import checkpoint, files, recipe
-from minitransformer.albert import AlbertConfig, AlbertForMaskedLM
-from minitransformer.bert import BertConfig, BertForMaskedLM, initialise
+from minitransformer import checkpoint, files, parallel, recipe, run
 from minitransformer.errors import DataError, RecipeError, RunError, command_line
-from minitransformer.masking import Masking
-from minitransformer.optim import check_loss, linear_rate, parameter_groups
+from minitransformer.log import Log
+from minitransformer.masking import HiddenWords, Masking
+from minitransformer.optim import linear_rate, parameter_groups
+from minitransformer.parallel import World
+from minitransformer.precision import Precision
 from minitransformer.recipe import option
-from minitransformer.run import Log, choose_device, epoch_order, open_run_folder
-from qa.documents import Batch, Piece, collate, cut, read_documents
+from qa.documents import Piece, collate, cut, read_documents
 from weights import load_pretrained, load_tokenizer, save_pretrained
+from weights.new_model import new_masked_lm
 from weights.new_tokenizer import train_tokenizer
-from weights.tokenizer import special_tokens
+from weights.tokenizer import ordinary_ids, special_tokens
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class Recipe:
     epochs: int = option(1, "passes over the documents", at_least=0)
     max_steps: int = option(0, "stop after N steps; 0: after the epochs", at_least=0)
     batch_size: int = option(32, "documents in a step", at_least=1)
+    micro_batch: int = option(0, "documents computed at once; a step gathers the gradients; 0: all", at_least=0)
     learning_rate: float = option(1e-3, "of AdamW, at its highest", at_least=0.0)
     beta2: float = option(0.999, "of AdamW: memory of the squared gradient", at_least=0.0, at_most=1.0)
     weight_decay: float = option(0.01, "of AdamW; biases and norms are left alone", at_least=0.0)
@@ -68,20 +69,27 @@ class Recipe:
         0.05, "part of all steps in which the rate rises; then it falls to 0", at_least=0.0, at_most=1.0
     )
     clip_norm: float = option(1.0, "largest norm of the gradient; 0: no clipping", at_least=0.0)
+    # the machine
+    device: str = option("cpu", "where to run", choices=("cpu", "cuda"))
+    precision: str = option("float32", "mixed: matrix products in 16 bits", choices=("float32", "mixed"))
+    tf32: bool = option(False, "on a GPU, float32 products may round their factors to 10 bits")
+    compile: bool = option(False, "compile the layers: a GPU saves time with it once it has run a minute")
     # the run
     half: bool = option(False, "write the finished model in float16, half the size")
     seed: int = option(0, "of every random choice", at_least=0)
     print_every: int = option(100, "steps between printed lines", at_least=1)
     checkpoint_every: int = option(0, "steps between checkpoints; 0: none", at_least=0)
-    device: str = option("cpu", "where to run", choices=("cpu", "cuda"))
     out: str = option("", "run folder; default runs/RECIPE", passing=True)
     resume: bool = option(False, "go on from the newest checkpoint in --out", passing=True)
+    may_change: str = option("", "with --resume: fields of the recipe that may differ, with commas", passing=True)
 
 
 @command_line
 def main() -> None:
     name, job = recipe.parse(Recipe, default="demo-mlm", description=__doc__)
-    device = choose_device(job.device)
+    world = parallel.join(job.device)
+    device = run.choose_device(job.device)
+    precision = Precision(job.precision, device, job.tf32)
     torch.manual_seed(job.seed)
 
     # file -> documents -> tokenizer -> pieces
@@ -97,99 +105,126 @@ def main() -> None:
         raise RunError(f"max_length {job.max_length}: the model has {model.config.positions} positions")
     pieces = cut(documents, tokenizer, job.max_length)
     valid_pieces = cut(held_out, tokenizer, job.max_length)
-    folder = open_run_folder(job.out, name, job, job.resume)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    print(f"{parameters:,} parameters, {tokenizer.get_vocab_size():,} tokens in the vocabulary; "
-          f"{len(pieces):,} texts to learn from; everything goes to {folder}/", flush=True)  # fmt: skip
+    folder = world.from_first(lambda: run.open_run_folder(job.out, name, job, job.resume, job.may_change))
+    if world.first:
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        print(f"{parameters:,} parameters, {tokenizer.get_vocab_size():,} tokens in the vocabulary; {len(pieces):,} "
+              f"texts to learn from; everything goes to {folder}/", flush=True)  # fmt: skip
+        if precision.remark:
+            print(precision.remark)
 
     masking = masking_for(tokenizer, job)
-    train(model, pieces, masking, job, folder)
+    train(model, pieces, masking, job, folder, world, precision)
+    if not world.first:
+        return
     if valid_pieces:
-        scores = evaluate(model, valid_pieces, masking, job)
+        scores = evaluate(model, valid_pieces, masking, job, precision)
         files.write_json(folder / "metrics.json", scores)
         print("  ".join(f"{name} {score:.4f}" for name, score in scores.items()))
     save_pretrained(model.half() if job.half else model, folder / "model", tokenizer)
 
 
-def train(model: BertForMaskedLM, pieces: list[Piece], masking: Masking, job: Recipe, folder: Path) -> None:
+def train(
+    model: nn.Module,
+    pieces: list[Piece],
+    masking: Masking,
+    job: Recipe,
+    folder: Path,
+    world: World,
+    precision: Precision,
+) -> None:
     """The loop."""
-    device = next(model.parameters()).device
+    device = precision.device
     steps_per_epoch = -(-len(pieces) // job.batch_size)
     steps = job.epochs * steps_per_epoch
     steps = min(steps, job.max_steps) if job.max_steps else steps
+    parameters = list(model.parameters())
     groups = parameter_groups(model, job.weight_decay, decay_all=False)
     optimizer = torch.optim.AdamW(groups, job.learning_rate, (0.9, job.beta2), fused=True)
+    torch.manual_seed(job.seed + world.rank)  # dropout differs between processes
 
-    done = 0
-    saved = checkpoint.whole_checkpoints(folder / "checkpoints")
-    if job.resume and saved:
-        done = checkpoint.load_checkpoint(saved[-1], model, optimizer)
-        print(f"resumed at step {done} of {steps} from {saved[-1]}", flush=True)
-    columns = ["step", "epoch", "loss", "running_mean", "accuracy", "lr", "tokens_per_second"]
-    log = Log(folder / "log.csv", columns, resume_step=done if job.resume else None)
+    checkpoints = folder / "checkpoints"
+    facts = {"data": run.fingerprint(pieces), "processes": world.size}
+    done = checkpoint.resume(checkpoints, model, optimizer, facts, world) if job.resume else 0
+    if done and world.first:
+        print(f"resumed at step {done} of {steps} from {checkpoints}", flush=True)
+    every = 1 if device.type == "cpu" else job.print_every
+    log = Log(folder, "tokens", every, window=job.print_every, extra=["accuracy"], resume_step=done, writes=world.first)
+    if job.compile:
+        run.compile_layers(model)
 
     model.train()
-    with tqdm(total=steps, initial=done, unit="step", desc="pre-training", smoothing=0.1) as bar:
-        for step in range(done, steps):
+    coming = run.ahead(
+        batches(pieces, masking, job, range(done, steps), steps_per_epoch, model.config.pad_id, world), device
+    )
+    with (
+        run.Stop() as stop,
+        tqdm(total=steps, initial=done, unit="step", desc="pre-training", disable=not world.first) as bar,
+    ):
+        for step, (words, tokens, parts) in enumerate(coming, start=done):
             epoch, batch_number = divmod(step, steps_per_epoch)
-            if step == done or batch_number == 0:
-                order = epoch_order(len(pieces), job.seed, epoch).tolist() if job.shuffle else range(len(pieces))
-
             rate = job.learning_rate * linear_rate(step, round(job.warmup * steps), steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate
 
-            started = time.monotonic()
-            chosen = order[batch_number * job.batch_size : (batch_number + 1) * job.batch_size]
-            batch = collate([pieces[index] for index in chosen], model.config.pad_id)
-            inputs, hidden = masking(batch.input_ids, batch.words)  # on the CPU, so that a GPU run hides the same words
-            labels = batch.input_ids[hidden].to(device)  # (M,)
-            logits = predict(model, batch, inputs, hidden)  # (M, V)
-            loss = F.cross_entropy(logits, labels, reduction="sum") / max(1, len(labels))
-            check_loss(loss.item(), step + 1, checkpoint.last_good(saved, step))
-            loss.backward()
-            if job.clip_norm:
-                torch.nn.utils.clip_grad_norm_(model.parameters(), job.clip_norm)
-            optimizer.step()
-            optimizer.zero_grad()
+            numbers = torch.zeros(2, device=device)  # the loss, and how many hidden words were found
+            for part in parts:
+                part = run.move(part, device)
+                with precision.autocast():
+                    logits = model(part.input_ids, part.token_type_ids, part.attention_mask, part.hidden)  # (M, V)
+                    loss = F.cross_entropy(logits, part.labels, reduction="sum") / max(1, words)
+                precision.backward(loss)
+                numbers += torch.stack([loss.detach(), (logits.argmax(-1) == part.labels).sum()])
+            loss, right = world.sum_gradients(parameters, numbers)
+            precision.step(optimizer, parameters, job.clip_norm)
 
-            recent = [*(row["loss"] for row in log.rows[-job.print_every :]), loss.item()][-job.print_every :]
-            mean = sum(recent) / len(recent)
-            accuracy = (logits.argmax(-1) == labels).float().mean().item() if len(labels) else 0.0
-            speed = int(batch.attention_mask.sum()) / (time.monotonic() - started)
-            log.add(step=step + 1, epoch=epoch + 1, loss=loss.item(), running_mean=mean, accuracy=accuracy, lr=rate,
-                    tokens_per_second=speed)  # fmt: skip
-            bar.set_postfix_str(f"loss {mean:.3f}, {speed:,.0f} tokens/s", refresh=False)
             bar.update()
-            if (step + 1) % job.print_every == 0:
-                bar.write(f"Epoch [{epoch + 1}] Batch [{batch_number + 1}] - Loss = {mean:.4f}")
-            if job.checkpoint_every and (step + 1) % job.checkpoint_every == 0:
+            stopping = False
+            accuracy = right / max(1, words)
+            if log.add(step=step + 1, epoch=epoch + 1, loss=loss, lr=rate, count=tokens, accuracy=accuracy):
+                bar.set_postfix_str(str(log), refresh=False)
+                if (step + 1) % job.print_every == 0 and world.first:
+                    mean = log.rows[-1]["running_mean"]
+                    bar.write(f"Epoch [{epoch + 1}] Batch [{batch_number + 1}] - Loss = {mean:.4f}")
+                stopping = world.any(stop.signal)
+            if stopping or (job.checkpoint_every and (step + 1) % job.checkpoint_every == 0):
                 log.sync()
-                saved.append(checkpoint.save_checkpoint(folder / "checkpoints", step + 1, model, optimizer))
+                saved = checkpoint.save_checkpoint(checkpoints, step + 1, model, optimizer, facts, world)
+                if stopping:
+                    stop.stop(step + 1, saved)
     log.close()
 
 
-def predict(model: BertForMaskedLM, batch: Batch, inputs: Tensor, hidden: Tensor) -> Tensor:
-    """Logits over the vocabulary where words are hidden, (M, V)."""
-    device = next(model.parameters()).device
-    tensors = (inputs, batch.token_type_ids, batch.attention_mask, hidden)
-    return model(*(tensor.to(device) for tensor in tensors))
+def batches(
+    pieces: list[Piece], masking: Masking, job: Recipe, steps: range, steps_per_epoch: int, pad_id: int, world: World
+) -> Iterator[tuple[int, int, list[HiddenWords]]]:
+    """For each step the number of its hidden words and its tokens, and this process's share of its texts."""
+    for step in steps:
+        epoch, batch_number = divmod(step, steps_per_epoch)
+        if step == steps.start or batch_number == 0:
+            order = run.epoch_order(len(pieces), job.seed, epoch).tolist() if job.shuffle else range(len(pieces))
+        chosen = order[batch_number * job.batch_size : (batch_number + 1) * job.batch_size]
+        # Every process hides words in the whole batch, all the same ones, and then takes its share.
+        whole = masking.hide(collate([pieces[index] for index in chosen], pad_id), seed=job.seed * 1_000_003 + step)
+        shares = run.chunks(world.share(range(len(chosen))), job.micro_batch)
+        yield len(whole.labels), int(whole.attention_mask.sum()), [whole.texts(rows) for rows in shares]
 
 
 @torch.no_grad()
-def evaluate(model: BertForMaskedLM, pieces: list[Piece], masking: Masking, job: Recipe) -> dict[str, float]:
+def evaluate(
+    model: nn.Module, pieces: list[Piece], masking: Masking, job: Recipe, precision: Precision
+) -> dict[str, float]:
     """Loss and accuracy (in %) on documents that training has not seen; the seed decides what is hidden."""
     model.eval()
-    torch.manual_seed(job.seed)
     loss, right, total = 0.0, 0, 0
     for first in range(0, len(pieces), job.batch_size):
-        batch = collate(pieces[first : first + job.batch_size], model.config.pad_id)
-        inputs, hidden = masking(batch.input_ids, batch.words)
-        labels = batch.input_ids[hidden]
-        logits = predict(model, batch, inputs, hidden).cpu()
-        loss += F.cross_entropy(logits, labels, reduction="sum").item()
-        right += int((logits.argmax(-1) == labels).sum())
-        total += len(labels)
+        whole = masking.hide(collate(pieces[first : first + job.batch_size], model.config.pad_id), job.seed + first)
+        part = run.move(whole, precision.device)
+        with precision.autocast():
+            logits = model(part.input_ids, part.token_type_ids, part.attention_mask, part.hidden)
+        loss += F.cross_entropy(logits, part.labels, reduction="sum").item()
+        right += int((logits.argmax(-1) == part.labels).sum())
+        total += len(part.labels)
     return {"loss": loss / max(1, total), "accuracy": 100 * right / max(1, total), "total": total}
 
 
@@ -197,45 +232,18 @@ def masking_for(tokenizer: Tokenizer, job: Recipe) -> Masking:
     mask = special_tokens(tokenizer).mask
     if mask is None:
         raise DataError(f"{job.weights}: its tokenizer has no mask token; go on from a masked language model")
-    special = {number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
-    ordinary = sorted(set(tokenizer.get_vocab().values()) - special)
-    return Masking(job.mask_rate, job.whole_words, tokenizer.token_to_id(mask), torch.tensor(ordinary))
+    ordinary = torch.tensor(ordinary_ids(tokenizer))
+    return Masking(job.mask_rate, job.whole_words, tokenizer.token_to_id(mask), ordinary)
 
 
-def new_model(tokenizer: Tokenizer, job: Recipe) -> BertForMaskedLM:
+def new_model(tokenizer: Tokenizer, job: Recipe) -> nn.Module:
     if job.width % job.heads:
         raise RecipeError(f"width {job.width} is no multiple of heads {job.heads}: choose another of the two")
-    sizes = {
-        "vocabulary": tokenizer.get_vocab_size(),
-        "width": job.width,
-        "layers": job.layers,
-        "heads": job.heads,
-        "ffn_width": job.ffn_width,
-        "dropout": job.dropout,
-        "attention_dropout": job.dropout,
-        "positions": job.positions,
-        "initializer_range": job.initializer_range,
-        "pad_id": tokenizer.padding["pad_id"],
-    }
-    if job.architecture == "albert":
-        model = AlbertForMaskedLM(AlbertConfig(embedding_width=job.embedding_width, **sizes))
-    else:
-        model = BertForMaskedLM(BertConfig(**sizes))
-    initialise(model, job.initializer_range)
-    if job.sines:
-        table = model.encoder.embeddings.position.weight
-        table.data = sines(*table.shape) * job.initializer_range
-    return model
-
-
-def sines(positions: int, width: int) -> Tensor:
-    """Sine waves of falling frequency (Vaswani et al. 2017, section 3.5), (positions, width), of deviation 1.
-
-    A step along the text is a rotation, the same at every place; a table of random rows has to learn each place.
-    """
-    frequency = 10_000.0 ** -(torch.arange(0, width, 2) / width)
-    angle = torch.arange(positions)[:, None] * frequency
-    return math.sqrt(2) * torch.cat([angle.sin(), angle.cos()], dim=1)[:, :width]
+    names = ["width", "layers", "heads", "ffn_width", "positions", "initializer_range"]
+    names += ["embedding_width"] if job.architecture == "albert" else []
+    sizes = {name: getattr(job, name) for name in names}
+    sizes |= {"vocabulary": tokenizer.get_vocab_size(), "pad_id": tokenizer.padding["pad_id"]}
+    return new_masked_lm(job.architecture, job.sines, dropout=job.dropout, attention_dropout=job.dropout, **sizes)
 
 
 if __name__ == "__main__":

@@ -6,19 +6,23 @@ python train_qa.py --recipe modern --weights DIR --train FILE --valid FILE --out
 """
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 from tqdm import tqdm
 
-from minitransformer import checkpoint, files, recipe
+from minitransformer import checkpoint, files, parallel, recipe, run
 from minitransformer.errors import RunError, command_line
-from minitransformer.optim import check_loss, linear_rate, parameter_groups, step_rate
+from minitransformer.log import Log
+from minitransformer.optim import linear_rate, parameter_groups, step_rate
+from minitransformer.parallel import World
+from minitransformer.precision import Precision
 from minitransformer.recipe import option
-from minitransformer.run import Log, choose_device, epoch_order, open_run_folder
 from qa import demo, metrics, pquad, squad
-from qa.features import Feature, collate, featurise
+from qa.features import Batch, Feature, collate, featurise
 from qa.plots import plot_losses
 from qa.predict import read, span_loss
 from qa.spans import official_files, predictions
@@ -40,6 +44,7 @@ class Recipe:
     epochs: int = option(1, "passes over the training questions", at_least=0)
     max_steps: int = option(0, "stop after N steps; 0: after the epochs", at_least=0)
     batch_size: int = option(16, "features in a step", at_least=1)
+    micro_batch: int = option(0, "features computed at once; a step gathers the gradients; 0: all", at_least=0)
     learning_rate: float = option(5e-5, "of AdamW, at its highest", at_least=0.0)
     weight_decay: float = option(0.1, "of AdamW", at_least=0.0)
     decay_all: bool = option(True, "decay biases and norms too")
@@ -55,20 +60,27 @@ class Recipe:
     n_best: int = option(20, "candidates kept in nbest.json", at_least=1)
     null_threshold: float = option(0.0, "no answer where its score exceeds the best span's by more")
     eval_tokens: int = option(8192, "padded tokens in an evaluation batch", at_least=1)
+    # the machine
+    device: str = option("cpu", "where to run", choices=("cpu", "cuda"))
+    precision: str = option("float32", "mixed: matrix products in 16 bits", choices=("float32", "mixed"))
+    tf32: bool = option(False, "on a GPU, float32 products may round their factors to 10 bits")
+    compile: bool = option(False, "compile the layers: a GPU saves time with it once it has run a minute")
     # the run
     seed: int = option(0, "of every random choice", at_least=0, at_most=2**32 - 1)
     print_every: int = option(100, "steps between printed lines", at_least=1)
     checkpoint_every: int = option(0, "steps between checkpoints; 0: none", at_least=0)
-    device: str = option("cpu", "where to run", choices=("cpu", "cuda"))
     out: str = option("", "run folder; default runs/RECIPE", passing=True)
     resume: bool = option(False, "go on from the newest checkpoint in --out", passing=True)
+    may_change: str = option("", "with --resume: fields of the recipe that may differ, with commas", passing=True)
 
 
 @command_line
 def main() -> None:
     name, job = recipe.parse(Recipe, default="demo-qa", description=__doc__)
     began = time.monotonic()
-    device = choose_device(job.device)
+    world = parallel.join(job.device)
+    device = run.choose_device(job.device)
+    precision = Precision(job.precision, device, job.tf32)
     torch.manual_seed(job.seed)
 
     # file -> examples -> features
@@ -82,47 +94,58 @@ def main() -> None:
     valid_features = featurise(valid_examples, tokenizer, job.max_length, stride)
     if job.max_length > model.config.positions:
         raise RunError(f"max_length {job.max_length}: {job.weights} has {model.config.positions} positions; lower it")
-    folder = open_run_folder(job.out, name, job, job.resume)
-    if job.valid == "demo":
-        squad.write(folder / "valid.json", valid_examples)  # for qa.predict and qa.evaluate
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    print(f"{job.weights}: {parameters:,} parameters; {len(train_examples):,} questions to train on, "
-          f"{len(valid_examples):,} to validate; everything goes to {folder}/", flush=True)  # fmt: skip
+    folder = world.from_first(lambda: run.open_run_folder(job.out, name, job, job.resume, job.may_change))
+    if world.first:
+        if job.valid == "demo":
+            squad.write(folder / "valid.json", valid_examples)  # for qa.predict and qa.evaluate
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        print(f"{job.weights}: {parameters:,} parameters; {len(train_examples):,} questions to train on, "
+              f"{len(valid_examples):,} to validate; everything goes to {folder}/", flush=True)  # fmt: skip
+        if precision.remark:
+            print(precision.remark)
 
-    losses = train(model, train_features, job, folder)
-    save_pretrained(model, folder / "model", tokenizer)
-    plot_losses(losses, job.print_every, folder)
-    scores = evaluate(model, valid_examples, valid_features, job, folder)
-    print_scores(scores, time.monotonic() - began)
-    print(f"ask it:  python -m qa.ask --model {folder}/model")
+    losses = train(model, train_features, job, folder, world, precision)
+    if world.first:
+        save_pretrained(model, folder / "model", tokenizer)
+        plot_losses(losses, job.print_every, folder)
+    scores = evaluate(model, valid_examples, valid_features, job, folder, world, precision)
+    if world.first:
+        print_scores(scores, time.monotonic() - began)
+        print(f"ask it:  python -m qa.ask --model {folder}/model")
 
 
-def train(model: torch.nn.Module, features: list[Feature], job: Recipe, folder: Path) -> list[float]:
+def train(
+    model: nn.Module, features: list[Feature], job: Recipe, folder: Path, world: World, precision: Precision
+) -> list[float]:
     """The loop. Returns the loss of every step."""
-    device = next(model.parameters()).device
+    device = precision.device
     steps_per_epoch = -(-len(features) // job.batch_size)
     steps = job.epochs * steps_per_epoch
     steps = min(steps, job.max_steps) if job.max_steps else steps
+    parameters = list(model.parameters())
     optimizer = torch.optim.AdamW(
         parameter_groups(model, job.weight_decay, job.decay_all), job.learning_rate, fused=True
     )
+    torch.manual_seed(job.seed + world.rank)  # dropout differs between processes
 
-    done = 0
-    saved = checkpoint.whole_checkpoints(folder / "checkpoints")
-    if job.resume and saved:
-        done = checkpoint.load_checkpoint(saved[-1], model, optimizer)
-        print(f"resumed at step {done} of {steps} from {saved[-1]}", flush=True)
-    columns = ["step", "epoch", "loss", "running_mean", "lr", "tokens_per_second"]
-    log = Log(folder / "log.csv", columns, resume_step=done if job.resume else None)
+    checkpoints = folder / "checkpoints"
+    facts = {"data": run.fingerprint(features), "processes": world.size}
+    done = checkpoint.resume(checkpoints, model, optimizer, facts, world) if job.resume else 0
+    if done and world.first:
+        print(f"resumed at step {done} of {steps} from {checkpoints}", flush=True)
+    every = 1 if device.type == "cpu" else job.print_every
+    log = Log(folder, "tokens", every, resume_step=done, writes=world.first)
+    if job.compile:
+        run.compile_layers(model)
 
     model.train()
-    with tqdm(total=steps, initial=done, unit="step", desc="training", smoothing=0.1) as bar:
-        for step in range(done, steps):
+    coming = run.ahead(batches(features, job, range(done, steps), steps_per_epoch, model.config.pad_id, world), device)
+    with (
+        run.Stop() as stop,
+        tqdm(total=steps, initial=done, unit="step", desc="training", disable=not world.first) as bar,
+    ):
+        for step, (size, tokens, parts) in enumerate(coming, start=done):
             epoch, batch_number = divmod(step, steps_per_epoch)
-            if step == done or batch_number == 0:
-                order = epoch_order(len(features), job.seed, epoch).tolist()
-                epoch_losses = [row["loss"] for row in log.rows if row["epoch"] == epoch + 1]
-
             if job.schedule == "step":
                 rate = job.learning_rate * step_rate(step, steps_per_epoch, job.gamma)
             else:
@@ -130,50 +153,72 @@ def train(model: torch.nn.Module, features: list[Feature], job: Recipe, folder: 
             for group in optimizer.param_groups:
                 group["lr"] = rate
 
-            started = time.monotonic()
-            chosen = order[batch_number * job.batch_size : (batch_number + 1) * job.batch_size]
-            batch = collate([features[index] for index in chosen], model.config.pad_id).to(device)
-            start_logits, end_logits = model(batch.input_ids, batch.token_type_ids, batch.attention_mask)
-            loss = span_loss(start_logits, end_logits, batch.start, batch.end)
-            check_loss(loss.item(), step + 1, checkpoint.last_good(saved, step))
-            loss.backward()
-            if job.clip_norm:
-                torch.nn.utils.clip_grad_norm_(model.parameters(), job.clip_norm)
-            optimizer.step()
-            optimizer.zero_grad()
+            loss = torch.zeros((), device=device)
+            for batch in parts:  # one, but for --micro-batch; none, where there are fewer features than processes
+                batch = run.move(batch, device)
+                with precision.autocast():
+                    start_logits, end_logits = model(batch.input_ids, batch.token_type_ids, batch.attention_mask)
+                    part = span_loss(start_logits, end_logits, batch.start, batch.end, reduction="sum") / size
+                precision.backward(part)
+                loss += part.detach()
+            loss = world.sum_gradients(parameters, loss)
+            precision.step(optimizer, parameters, job.clip_norm)
 
-            epoch_losses.append(loss.item())
-            mean = sum(epoch_losses) / len(epoch_losses)
-            speed = int(batch.attention_mask.sum()) / (time.monotonic() - started)
-            log.add(
-                step=step + 1, epoch=epoch + 1, loss=loss.item(), running_mean=mean, lr=rate, tokens_per_second=speed
-            )
-            bar.set_postfix_str(f"loss {mean:.3f}, {speed:,.0f} tokens/s", refresh=False)
             bar.update()
-            if (batch_number + 1) % job.print_every == 0:
-                bar.write(f"Epoch [{epoch + 1}] Batch [{batch_number + 1}] - Loss = {mean:.4f}")
-            if job.checkpoint_every and (step + 1) % job.checkpoint_every == 0:
+            stopping = False
+            if log.add(step=step + 1, epoch=epoch + 1, loss=loss, lr=rate, count=tokens):
+                bar.set_postfix_str(str(log), refresh=False)
+                if (batch_number + 1) % job.print_every == 0 and world.first:
+                    mean = log.rows[-1]["running_mean"]
+                    bar.write(f"Epoch [{epoch + 1}] Batch [{batch_number + 1}] - Loss = {mean:.4f}")
+                stopping = world.any(stop.signal)
+            if stopping or (job.checkpoint_every and (step + 1) % job.checkpoint_every == 0):
                 log.sync()
-                saved.append(checkpoint.save_checkpoint(folder / "checkpoints", step + 1, model, optimizer))
+                saved = checkpoint.save_checkpoint(checkpoints, step + 1, model, optimizer, facts, world)
+                if stopping:
+                    stop.stop(step + 1, saved)
     log.close()
     return [row["loss"] for row in log.rows]
 
 
+def batches(
+    features: list[Feature], job: Recipe, steps: range, steps_per_epoch: int, pad_id: int, world: World
+) -> Iterator[tuple[int, int, list[Batch]]]:
+    """For each step the number of its features and tokens, and this process's share in batches of `micro_batch`."""
+    for step in steps:
+        epoch, batch_number = divmod(step, steps_per_epoch)
+        if step == steps.start or batch_number == 0:
+            order = run.epoch_order(len(features), job.seed, epoch).tolist()
+        chosen = order[batch_number * job.batch_size : (batch_number + 1) * job.batch_size]
+        tokens = sum(len(features[index].input_ids) for index in chosen)
+        share = [features[index] for index in world.share(chosen)]
+        yield len(chosen), tokens, [collate(part, pad_id) for part in run.chunks(share, job.micro_batch)]
+
+
+@torch.no_grad()
 def evaluate(
-    model: torch.nn.Module, examples: list[Example], features: list[Feature], job: Recipe, folder: Path
+    model: nn.Module,
+    examples: list[Example],
+    features: list[Feature],
+    job: Recipe,
+    folder: Path,
+    world: World,
+    precision: Precision,
 ) -> dict[str, float]:
     """Answer the validation questions, write the official files and metrics.json, return the metrics."""
-    spans, loss = read(model, features, job.eval_tokens, job.max_answer_tokens, job.n_best)
+    with precision.autocast():
+        spans, loss = read(model, features, job.eval_tokens, job.max_answer_tokens, job.n_best, world)
     answers = predictions(examples, features, spans, job.null_threshold)
     official = official_files(answers)
     # The threshold search needs every question's best span, also where "no answer" won.
     best_text = {id: next((c.text for c in answer.n_best if c.text), "") for id, answer in answers.items()}
     scores = metrics.squad_v2(examples, best_text, official.null_odds, threshold=job.null_threshold)
     scores["loss"] = loss
-    files.write_json(folder / "predictions.json", official.predictions)
-    files.write_json(folder / "nbest.json", official.nbest)
-    files.write_json(folder / "null_odds.json", official.null_odds)
-    files.write_json(folder / "metrics.json", scores)
+    if world.first:
+        files.write_json(folder / "predictions.json", official.predictions)
+        files.write_json(folder / "nbest.json", official.nbest)
+        files.write_json(folder / "null_odds.json", official.null_odds)
+        files.write_json(folder / "metrics.json", scores)
     return scores
 
 

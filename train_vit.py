@@ -16,22 +16,24 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from minitransformer import checkpoint, files, recipe
+from minitransformer import checkpoint, files, parallel, recipe, run
 from minitransformer.errors import RecipeError, command_line
-from minitransformer.optim import check_loss, linear_rate, parameter_groups
+from minitransformer.log import Log
+from minitransformer.optim import linear_rate, parameter_groups
+from minitransformer.parallel import World
+from minitransformer.precision import Precision
 from minitransformer.recipe import option
-from minitransformer.run import Log, choose_device, epoch_order, open_run_folder
-from minitransformer.vit import VitConfig, VitForImageClassification, initialise
-from vision import data, plots
+from vision import data, metrics, plots
 from vision.augment import flip_and_shift
 from vision.freeze import freeze, hold_key_biases, listing
 from vision.images import Images, Preprocessing, normalise, prepare_all, read_settings, write_settings
 from vision.predict import classify, pixels
 from vision.trunk import data_hash, finish, first_trainable, open_cache
 from weights import load_pretrained, save_pretrained
+from weights.new_model import new_classifier
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Recipe:
     epochs: int = option(10, "passes over the training images", at_least=0)
     max_steps: int = option(0, "stop after N steps; 0: after the epochs", at_least=0)
     batch_size: int = option(512, "images in a step", at_least=1)
-    part_size: int = option(64, "images of a step that the model takes at once; their gradients add up", at_least=1)
+    micro_batch: int = option(64, "images of a step that the model takes at once; their gradients add up", at_least=1)
     learning_rate: float = option(1e-4, "of AdamW, at its highest", at_least=0.0)
     beta2: float = option(0.999, "of AdamW: memory of the squared gradient", at_least=0.0, at_most=1.0)
     weight_decay: float = option(0.0, "of AdamW", at_least=0.0)
@@ -76,32 +78,40 @@ class Recipe:
     print_every: int = option(10, "steps between printed lines", at_least=1)
     checkpoint_every: int = option(0, "steps between checkpoints; 0: none", at_least=0)
     device: str = option("cpu", "where to run", choices=("cpu", "cuda"))
+    precision: str = option("float32", "mixed: matrix products in 16 bits", choices=("float32", "mixed"))
+    tf32: bool = option(False, "on a GPU, float32 products may round their factors to 10 bits")
+    compile: bool = option(False, "compile the blocks: a GPU saves time with it once it has run a minute")
     out: str = option("", "run folder; default runs/RECIPE", passing=True)
     cache_dir: str = option("runs/trunk-cache", "where that file lies; later runs find it again", passing=True)
     resume: bool = option(False, "go on from the newest checkpoint in --out", passing=True)
+    may_change: str = option("", "with --resume: fields of the recipe that may differ, with commas", passing=True)
 
 
 @command_line
 def main() -> None:
     name, job = recipe.parse(Recipe, default="demo-vit", description=__doc__)
     began = time.monotonic()
-    device = choose_device(job.device)
+    world = parallel.join(job.device)
+    precision = Precision(job.precision, run.choose_device(job.device), job.tf32)
     torch.manual_seed(job.seed)
 
-    train_set, valid_set = (
-        data.read(job.data, part, limit, job.only_classes)
-        for part, limit in (("train", job.limit_train), ("valid", job.limit_valid))
-    )
+    train_set, valid_set = data.read_both(job.data, job.limit_train, job.limit_valid, job.only_classes)
     model, settings = open_model(job, len(train_set.classes))
-    model.to(device)
+    model.to(precision.device)
     freeze(model, job.trainable)
     hold_key_biases(model)
-    folder = open_run_folder(job.out, name, job, job.resume)
-    print(f"{job.weights}: {len(train_set):,} images to train on, {len(valid_set):,} to validate, "
-          f"{len(train_set.classes)} classes; everything goes to {folder}/\n{listing(model)}", flush=True)  # fmt: skip
+    folder = world.from_first(lambda: run.open_run_folder(job.out, name, job, job.resume, job.may_change))
+    if world.first:
+        print(f"{job.weights}: {len(train_set):,} images to train on, {len(valid_set):,} to validate, "
+              f"{len(train_set.classes)} classes; everything goes to {folder}/", flush=True)  # fmt: skip
+        print(*filter(None, [listing(model), precision.remark]), sep="\n", flush=True)
 
-    losses = train(model, train_set, settings, job, folder)
-    scores, answers = evaluate(model, valid_set, settings, job, folder)
+    losses = train(model, train_set, settings, job, folder, world, precision)
+    with precision.autocast():
+        scores, answers = evaluate(model, valid_set, settings, job, world)
+    if not world.first:
+        return
+    files.write_json(folder / "metrics.json", scores)
     save_pretrained(model.half() if job.half else model, folder / "model", labels=list(train_set.classes))
     write_settings(settings, folder / "model")
     plots.plot_loss(losses, -(-len(train_set) // job.batch_size), folder)
@@ -113,70 +123,78 @@ def main() -> None:
 
 
 def train(
-    model: VitForImageClassification, images: Images, settings: Preprocessing, job: Recipe, folder: Path
+    model: nn.Module,
+    images: Images,
+    settings: Preprocessing,
+    job: Recipe,
+    folder: Path,
+    world: World,
+    precision: Precision,
 ) -> list[float]:
     """The loop. Returns the loss of every step."""
-    labels = torch.from_numpy(images.labels).to(next(model.parameters()).device)
+    device = precision.device
+    labels = torch.from_numpy(images.labels).to(device)
     steps_per_epoch = -(-len(images) // job.batch_size)
     steps = job.epochs * steps_per_epoch
     steps = min(steps, job.max_steps) if job.max_steps else steps
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = parameter_groups(model, job.weight_decay, job.decay_all)
     optimizer = torch.optim.AdamW(groups, job.learning_rate, (0.9, job.beta2), fused=True)
+    torch.manual_seed(job.seed + world.rank)  # augmentation differs between processes
 
-    done = 0
-    saved = checkpoint.whole_checkpoints(folder / "checkpoints")
-    if job.resume and saved:
-        done = checkpoint.load_checkpoint(saved[-1], model, optimizer)
-        print(f"resumed at step {done} of {steps} from {saved[-1]}", flush=True)
-    columns = ["step", "epoch", "loss", "running_mean", "lr", "images_per_second"]
-    log = Log(folder / "log.csv", columns, resume_step=done if job.resume else None)
+    checkpoints = folder / "checkpoints"
+    facts = {"data": data_hash(images.pictures), "labels": run.fingerprint([[images.labels]]), "processes": world.size}
+    done = checkpoint.resume(checkpoints, model, optimizer, facts, world) if job.resume else 0
+    if done and world.first:
+        print(f"resumed at step {done} of {steps} from {checkpoints}", flush=True)
+    every = 1 if device.type == "cpu" else job.print_every
+    log = Log(folder, "images", every, resume_step=done, writes=world.first)
+    if job.compile:
+        run.compile_layers(model)
 
     model.train()
     logits_of = way_to_logits(model, images, settings, job) if done < steps else None
-    with tqdm(total=steps, initial=done, unit="step", desc="training", smoothing=0.1) as bar:
+    with (
+        run.Stop() as stop,
+        tqdm(total=steps, initial=done, unit="step", desc="training", disable=not world.first) as bar,
+    ):
         for step in range(done, steps):
             epoch, batch_number = divmod(step, steps_per_epoch)
             if step == done or batch_number == 0:
-                order = epoch_order(len(images), job.seed, epoch)
-                epoch_losses = [row["loss"] for row in log.rows if row["epoch"] == epoch + 1]
-
+                order = run.epoch_order(len(images), job.seed, epoch)
             rate = job.learning_rate * linear_rate(step, round(job.warmup * steps), steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate
 
-            started = time.monotonic()
             chosen = order[batch_number * job.batch_size : (batch_number + 1) * job.batch_size]
-            loss = 0.0
-            for part in chosen.split(job.part_size):  # the gradients of the parts add up to the batch's
-                sum_ = F.cross_entropy(
-                    logits_of(part), labels[part], reduction="sum", label_smoothing=job.label_smoothing
-                )
-                (sum_ / len(chosen)).backward()
-                loss += sum_.item() / len(chosen)
-            check_loss(loss, step + 1, checkpoint.last_good(saved, step))
-            if job.clip_norm:
-                torch.nn.utils.clip_grad_norm_(model.parameters(), job.clip_norm)
-            optimizer.step()
-            optimizer.zero_grad()
+            loss = torch.zeros((), device=device)
+            for part in run.chunks(world.share(chosen), job.micro_batch):
+                with precision.autocast():
+                    logits = logits_of(part).float()
+                    total = F.cross_entropy(logits, labels[part], reduction="sum", label_smoothing=job.label_smoothing)
+                precision.backward(total / len(chosen))
+                loss += total.detach() / len(chosen)
+            loss = world.sum_gradients(parameters, loss)
+            precision.step(optimizer, parameters, job.clip_norm)
 
-            epoch_losses.append(loss)
-            mean = sum(epoch_losses) / len(epoch_losses)
-            speed = len(chosen) / (time.monotonic() - started)
-            log.add(step=step + 1, epoch=epoch + 1, loss=loss, running_mean=mean, lr=rate, images_per_second=speed)
-            bar.set_postfix_str(f"loss {mean:.3f}, {speed:,.0f} images/s", refresh=False)
             bar.update()
-            if (batch_number + 1) % job.print_every == 0:
-                bar.write(f"Epoch [{epoch + 1}] Batch [{batch_number + 1}] - Loss = {mean:.4f}")
-            if job.checkpoint_every and (step + 1) % job.checkpoint_every == 0:
+            stopping = False
+            if log.add(step=step + 1, epoch=epoch + 1, loss=loss, lr=rate, count=len(chosen)):
+                bar.set_postfix_str(str(log), refresh=False)
+                if (batch_number + 1) % job.print_every == 0 and world.first:
+                    mean = log.rows[-1]["running_mean"]
+                    bar.write(f"Epoch [{epoch + 1}] Batch [{batch_number + 1}] - Loss = {mean:.4f}")
+                stopping = world.any(stop.signal)
+            if stopping or (job.checkpoint_every and (step + 1) % job.checkpoint_every == 0):
                 log.sync()
-                saved.append(checkpoint.save_checkpoint(folder / "checkpoints", step + 1, model, optimizer))
+                saved = checkpoint.save_checkpoint(checkpoints, step + 1, model, optimizer, facts, world)
+                if stopping:
+                    stop.stop(step + 1, saved)
     log.close()
     return [row["loss"] for row in log.rows]
 
 
-def way_to_logits(
-    model: VitForImageClassification, images: Images, settings: Preprocessing, job: Recipe
-) -> Callable[[Tensor], Tensor]:
+def way_to_logits(model: nn.Module, images: Images, settings: Preprocessing, job: Recipe) -> Callable[[Tensor], Tensor]:
     """A function from numbers of images (B,) to logits (B, K): from what the frozen trunk gave, or all the way."""
     device, config = next(model.parameters()).device, model.config
     first = first_trainable(model)
@@ -190,7 +208,7 @@ def way_to_logits(
     if hindrance is None:
         inputs = (repr(settings), data_hash(images.pictures))
         rows = open_cache(
-            model, first, lambda chosen: pixels(images.take(chosen), settings).to(device), len(images), job.part_size,
+            model, first, lambda chosen: pixels(images.take(chosen), settings).to(device), len(images), job.micro_batch,
             job.cache_gb * 1e9, Path(job.cache_dir), inputs,
         )  # fmt: skip
         return lambda chosen: finish(model, rows[chosen].to(device), first)
@@ -206,25 +224,17 @@ def way_to_logits(
 
 
 def evaluate(
-    model: VitForImageClassification, images: Images, settings: Preprocessing, job: Recipe, folder: Path
+    model: nn.Module, images: Images, settings: Preprocessing, job: Recipe, world: World
 ) -> tuple[dict[str, Any], Tensor]:
-    """Classify the validation images and write metrics.json. Returns its contents and the answers (N,)."""
-    logits = classify(model, images, settings, job.part_size)  # (N, K)
-    labels, answers, count = torch.from_numpy(images.labels), logits.argmax(-1), len(images.classes)
-    confusion = torch.bincount(labels * count + answers, minlength=count**2).view(count, count)
-    counted = zip(images.classes, confusion.diag().tolist(), confusion.sum(1).tolist(), strict=True)
-    scores = {
-        "accuracy": 100 * int(confusion.trace()) / len(images),
-        "loss": F.cross_entropy(logits, labels).item(),
-        "total": len(images),
-        "per_class": {name: 100 * right / total for name, right, total in counted if total},
-        "confusion": confusion.tolist(),  # rows: the true class; columns: the answer
-    }
-    files.write_json(folder / "metrics.json", scores)
-    return scores, answers
+    """Classify the validation images, each process its share. Returns metrics.json's contents and the answers (N,)."""
+    mine = world.share(range(len(images)))
+    shares = world.gather((mine, classify(model, images.take(mine), settings, job.micro_batch)))
+    logits = torch.cat([share for _, share in shares])  # (N, K), process after process
+    logits = logits[torch.tensor([number for numbers, _ in shares for number in numbers]).argsort()]
+    return metrics.classification(logits, torch.from_numpy(images.labels), images.classes), logits.argmax(-1)
 
 
-def open_model(job: Recipe, classes: int) -> tuple[VitForImageClassification, Preprocessing]:
+def open_model(job: Recipe, classes: int) -> tuple[nn.Module, Preprocessing]:
     """The model with a fresh classifier, and what is to be done to its pictures."""
     if job.weights != "new":
         return load_pretrained(job.weights, "image-classification", classes=classes), read_settings(job.weights)
@@ -232,9 +242,7 @@ def open_model(job: Recipe, classes: int) -> tuple[VitForImageClassification, Pr
         if getattr(job, large) % getattr(job, small):
             raise RecipeError(f"{large} {getattr(job, large)} is no multiple of {small} {getattr(job, small)}")
     sizes = ("image_size", "patch", "width", "layers", "heads", "ffn_width", "initializer_range")
-    config = VitConfig(**{name: getattr(job, name) for name in sizes}, distilled=True, classes=classes)
-    model = VitForImageClassification(config)
-    initialise(model, config.initializer_range)
+    model = new_classifier(distilled=True, classes=classes, **{name: getattr(job, name) for name in sizes})
     side = (job.image_size, job.image_size)
     return model, Preprocessing(resize=side, crop=None, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 

@@ -16,8 +16,11 @@ from tqdm import tqdm
 from bench.common import HFReader
 from minitransformer import recipe
 from minitransformer.errors import RunError, command_line
+from minitransformer.log import Log
 from minitransformer.optim import linear_rate, parameter_groups, step_rate
-from minitransformer.run import Log, choose_device, epoch_order, open_run_folder
+from minitransformer.parallel import ALONE
+from minitransformer.precision import Precision
+from minitransformer.run import choose_device, epoch_order, move, open_run_folder
 from qa.features import Feature, collate, featurise
 from qa.predict import span_loss
 from train_qa import Recipe, evaluate, print_scores, read_examples
@@ -44,10 +47,10 @@ def main() -> None:
     valid_features = featurise(valid_examples, tokenizer, job.max_length, stride)
     folder = open_run_folder(job.out, f"hf-{name}", job, resume=False)
 
-    log = Log(folder / "log.csv", ["step", "loss", "lr"])
+    log = Log(folder, "tokens")
     train(model, train_features, job, log)
     log.close()
-    scores = evaluate(model, valid_examples, valid_features, job, folder)
+    scores = evaluate(model, valid_examples, valid_features, job, folder, ALONE, Precision("float32", device))
     print_scores(scores, time.monotonic() - began)
 
 
@@ -73,7 +76,7 @@ def train(model: HFReader, features: list[Feature], job: Recipe, log: Log) -> No
             group["lr"] = rate
 
         chosen = order[batch_number * job.batch_size : (batch_number + 1) * job.batch_size]
-        batch = collate([features[index] for index in chosen], model.config.pad_id).to(device)
+        batch = move(collate([features[index] for index in chosen], model.config.pad_id), device)
         start, end = model(batch.input_ids, batch.token_type_ids, batch.attention_mask)
         loss = span_loss(start, end, batch.start, batch.end)
         loss.backward()
@@ -81,7 +84,7 @@ def train(model: HFReader, features: list[Feature], job: Recipe, log: Log) -> No
             torch.nn.utils.clip_grad_norm_(model.parameters(), job.clip_norm)
         optimizer.step()
         optimizer.zero_grad()
-        log.add(step=step + 1, loss=loss.item(), lr=rate)
+        log.add(step=step + 1, epoch=epoch + 1, loss=loss.detach(), lr=rate, count=int(batch.attention_mask.sum()))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from minitransformer.errors import WeightsError, command_line
 from minitransformer.flags import FlagParser
 from weights import load_tokenizer, save_pretrained
 
-SHAPES = {  # the report's two models
+SHAPES = {  # the report's two models, and the paper's larger one
+    "bert-large": (BertForQuestionAnswering, BertConfig(100_000, width=1024, layers=24, heads=16, ffn_width=4096)),
     "bert-base": (BertForQuestionAnswering, BertConfig(vocabulary=100_000)),
     "albert-base": (AlbertForQuestionAnswering, AlbertConfig(vocabulary=80_000, width=768, heads=12, ffn_width=3072)),
 }

@@ -1,16 +1,19 @@
 """Checkpoints: everything that a run needs to go on as if it had never stopped.
 
-A checkpoint is a folder of safetensors and JSON, no pickle: model, optimizer, random state, step. The order of the
-data follows from seed and epoch, and the losses so far stand in log.csv. It is written under a temporary name and
-renamed when whole, so nobody ever finds half of one.
+A checkpoint is a folder of safetensors and JSON, no pickle: model, optimizer, random state, and what else the loop
+counts. The order of the data follows from seed and epoch, and the losses so far stand in log.csv. It is written aside,
+with a manifest of every file's size and SHA-256, and renamed when whole; so nobody ever finds half of one, and damage
+that comes later is seen.
 """
 
+import hashlib
 import json
-import os
-import shutil
+import random
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -18,25 +21,53 @@ from torch import Tensor, nn
 
 from minitransformer import files
 from minitransformer.errors import RunError
+from minitransformer.parallel import ALONE, World
+
+KEPT = 2  # the newest, and one more should the newest be damaged
 
 
-def save_checkpoint(folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, keep: int = 2) -> Path:
-    """Write `folder`/step-NNNNNNN and drop all but the newest `keep`."""
-    folder.mkdir(parents=True, exist_ok=True)
+class _Damaged(Exception):
+    """A checkpoint that is not what was written."""
+
+
+def save_checkpoint(
+    folder: Path,
+    step: int,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    facts: dict[str, Any] | None = None,
+    world: World = ALONE,
+) -> Path:
+    """Write `folder`/step-NNNNNNN and drop all but the newest ones. All processes of a run call this together.
+
+    facts: what must be the same when the run goes on, as JSON can hold it; see `resume`.
+    """
     final = folder / _name(step)
-    temporary = folder / f".{final.name}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
+    random_states = world.gather(_random_state())
+    if not world.first:
+        return final
     optimizer_tensors, groups = _flatten(optimizer.state_dict())
-    files.write_bytes(temporary / "model.safetensors", save(dict(model.named_parameters())))
-    files.write_bytes(temporary / "optimizer.safetensors", save(optimizer_tensors))
-    files.write_bytes(temporary / "random.safetensors", save(_random_state()))
-    files.write_json(temporary / "state.json", {"step": step, "optimizer_groups": groups})
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(temporary, final)
-    files.sync_folder(folder)
-    for old in whole_checkpoints(folder)[:-keep]:
-        shutil.rmtree(old)
+    contents = {
+        "model.safetensors": save(dict(model.named_parameters())),
+        "optimizer.safetensors": save(optimizer_tensors),
+        "state.json": files.json_bytes({"step": step, "facts": facts or {}, "optimizer_groups": groups}),
+    }
+    for rank, state in enumerate(random_states):
+        contents[f"random-{rank}.safetensors"] = save(state)
+    manifest = {name: {"size": len(data), "sha256": _hash(data)} for name, data in contents.items()}
+
+    temporary = folder / f".{final.name}.tmp"
+    files.make_folder(folder)
+    for leftover in folder.glob(".step-*"):  # of a process that was killed
+        files.remove_folder(leftover)
+    files.make_folder(temporary)
+    for name, data in contents.items():
+        files.write_bytes(temporary / name, data)
+    files.write_json(temporary / "manifest.json", manifest)
+    files.remove_folder(final)
+    files.rename(temporary, final)
+    for old in whole_checkpoints(folder)[:-KEPT]:
+        files.remove_folder(old)
     return final
 
 
@@ -51,37 +82,107 @@ def last_good(saved: list[Path], step: int) -> Path | None:
     return good[-1] if good else None
 
 
-def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Put model, optimizer and random generators back. Returns the step."""
+def resume(
+    folder: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    facts: dict[str, Any] | None = None,
+    world: World = ALONE,
+) -> int:
+    """Put model, optimizer and random generators back from the newest whole checkpoint. Returns its step, 0 for none.
+
+    A damaged checkpoint is named on stderr and the one before it is used. Raises RunError when all are damaged, or
+    when one of the `facts` (which data, how many processes) is not what it was.
+    """
+    saved = whole_checkpoints(folder)
+    for path in reversed(saved):
+        try:
+            return _load(path, model, optimizer, facts or {}, world)
+        except _Damaged as error:
+            if world.first:
+                print(f"warning: {path} is damaged ({error}): going on from the one before", file=sys.stderr)
+    if saved:
+        raise RunError(f"{folder}: no checkpoint in it is whole; delete {folder.parent} and start again")
+    return 0
+
+
+def _load(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, facts: dict[str, Any], world: World) -> int:
+    contents = _read(path)
     try:
-        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        tensors = {name: load((path / f"{name}.safetensors").read_bytes()) for name in ("model", "optimizer", "random")}
-        parameters = dict(model.named_parameters())
-        if parameters.keys() != tensors["model"].keys():
-            raise ValueError("its parameters are not this model's")
-        with torch.no_grad():
-            for name, parameter in parameters.items():
-                parameter.copy_(tensors["model"][name])
-        optimizer.load_state_dict(_unflatten(tensors["optimizer"], state["optimizer_groups"]))
-        torch.set_rng_state(tensors["random"]["torch"])
-        if "cuda" in tensors["random"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state(tensors["random"]["cuda"])
-        return state["step"]
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise RunError(
-            f"{path}: this checkpoint cannot be read ({error}); delete it to go on from the one before"
-        ) from error
+        state = json.loads(contents["state.json"])
+        held, optimizer_tensors = (load(contents[f"{name}.safetensors"]) for name in ("model", "optimizer"))
+    except (ValueError, KeyError, SafetensorError) as error:  # the hashes are right, so the manifest is not
+        raise _Damaged(error) from error
+    for name, now in facts.items():
+        before = state["facts"].get(name)
+        if before != now:
+            raise RunError(
+                f"{path}: the run began with {name} {before}, now it is {now}; resume with what it began with"
+            )
+
+    parameters = dict(model.named_parameters())
+    if {name: tensor.shape for name, tensor in held.items()} != {name: p.shape for name, p in parameters.items()}:
+        raise RunError(f"{path}: its parameters are not this model's; resume with the weights that the run began with")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(held[name])
+    optimizer.load_state_dict(_unflatten(optimizer_tensors, state["optimizer_groups"]))
+    _put_random_state(load(contents[f"random-{world.rank}.safetensors"]))
+    return state["step"]
+
+
+def _read(path: Path) -> dict[str, bytes]:
+    """Every file of a checkpoint. _Damaged unless each is what the manifest says."""
+    try:
+        manifest = json.loads((path / "manifest.json").read_bytes())
+        contents = {}
+        for name, entry in manifest.items():
+            data = (path / Path(name).name).read_bytes()
+            if len(data) != entry["size"]:
+                raise _Damaged(f"{name} has {len(data):,} bytes, not {entry['size']:,}")
+            if _hash(data) != entry["sha256"]:
+                raise _Damaged(f"{name} is not what was written")
+            contents[name] = data
+    except OSError as error:
+        raise _Damaged(f"{Path(error.filename or path).name}: {error.strerror}") from error
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise _Damaged("manifest.json is not what was written") from error
+    return contents
 
 
 def _name(step: int) -> str:
     return f"step-{step:07d}"
 
 
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
 def _random_state() -> dict[str, Tensor]:
-    state = {"torch": torch.get_rng_state()}
+    """Where every random generator stands. Python's and numpy's are Mersenne twisters: 624 words and a place."""
+    _, words, place, has_gauss, gauss = np.random.get_state()  # noqa: NPY002 - the one that is global
+    _, numbers, next_gauss = random.getstate()
+    state = {
+        "torch": torch.get_rng_state(),
+        "numpy": torch.tensor([*words.tolist(), place, has_gauss]),
+        "numpy_gauss": torch.tensor(gauss, dtype=torch.float64),
+        "python": torch.tensor(numbers),
+        "python_gauss": torch.tensor([] if next_gauss is None else [next_gauss], dtype=torch.float64),
+    }
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state()
     return state
+
+
+def _put_random_state(state: dict[str, Tensor]) -> None:
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+    *words, place, has_gauss = state["numpy"].tolist()
+    gauss = state["numpy_gauss"].item()
+    np.random.set_state(("MT19937", np.array(words, dtype=np.uint32), place, has_gauss, gauss))  # noqa: NPY002
+    version = random.getstate()[0]
+    random.setstate((version, tuple(state["python"].tolist()), next(iter(state["python_gauss"].tolist()), None)))
 
 
 def _flatten(state: dict[str, Any]) -> tuple[dict[str, Tensor], list[dict]]:

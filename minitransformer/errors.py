@@ -32,6 +32,15 @@ class RunError(UserError):
     """A run that cannot start, go on or be resumed."""
 
 
+class Stopped(Exception):
+    """A run that was asked to stop, and has saved what it needs to go on. Not an error, but not the end either."""
+
+    def __init__(self, message: str, status: int) -> None:
+        """status: of the process, 128 + the number of the signal, as shells have it."""
+        super().__init__(message)
+        self.status = status
+
+
 def command_line(main: Callable[[], None]) -> Callable[[], None]:
     """Wrap a command's `main` so that a UserError or a file system error ends it in one line and status 2."""
 
@@ -44,6 +53,9 @@ def command_line(main: Callable[[], None]) -> Callable[[], None]:
             message = str(error)
         except OSError as error:
             message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        except Stopped as stopped:
+            print(printable(str(stopped)), file=sys.stderr)
+            raise SystemExit(stopped.status) from None
         except KeyboardInterrupt:
             message, status = "interrupted", INTERRUPTED
         else:

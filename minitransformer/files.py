@@ -1,8 +1,12 @@
-"""Files appear whole or not at all: written under a temporary name, synced, renamed."""
+"""Files appear whole or not at all: written under a temporary name, synced, renamed.
+
+Everything that a run changes on a disk, it changes through this module.
+"""
 
 import contextlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,20 +15,28 @@ from typing import BinaryIO
 from minitransformer.errors import RunError
 
 
+def operation(name: str, path: str | Path) -> None:
+    """Called before every change on the disk. Does nothing; tests put a full disk or a killed process in its place."""
+
+
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[BinaryIO]:
     """A file to write, which becomes `path` when the block ends well and vanishes when it does not."""
     path = Path(path)
     try:
+        operation("create", path)
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     except OSError as error:  # about a name that nobody has asked for: say whose
         raise OSError(error.errno, error.strerror, str(path)) from error
     try:
         with os.fdopen(descriptor, "wb") as file:
+            operation("write", path)
             yield file
             file.flush()
+            operation("sync", path)
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
+        operation("rename", path)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
@@ -43,8 +55,38 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value: object) -> None:
-    """Write `value` as indented UTF-8 JSON; Persian text stays readable."""
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    """Write `value` as `json_bytes`."""
+    write_bytes(path, json_bytes(value))
+
+
+def json_bytes(value: object) -> bytes:
+    """Indented UTF-8 JSON; Persian text stays readable."""
+    return (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode()
+
+
+def make_folder(folder: Path) -> None:
+    """Make it, and those above it, unless they are there."""
+    operation("make folder", folder)
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove it with all that is in it, if it is there. It vanishes under its name at once, not file by file."""
+    if not folder.exists():
+        return
+    doomed = folder if folder.name.startswith(".") else folder.with_name(f".{folder.name}.old")
+    if doomed != folder:
+        remove_folder(doomed)
+        rename(folder, doomed)
+    operation("remove", doomed)
+    shutil.rmtree(doomed)
+
+
+def rename(old: Path, new: Path) -> None:
+    """In one step, and durable when this returns. `new` is replaced if it is a file or an empty folder."""
+    operation("rename", new)
+    os.replace(old, new)
+    sync_folder(new.parent)
 
 
 def check_writable(path: str | Path) -> None:
@@ -60,6 +102,7 @@ def check_writable(path: str | Path) -> None:
 
 def sync_folder(folder: str | Path) -> None:
     """Make the names in `folder` durable: a rename is only safe once its folder is synced."""
+    operation("sync", folder)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,18 +1,28 @@
-"""What every training job does around its loop: seed, device, run folder, log."""
+"""What every training job does around its loop: device, run folder, order of the data, stopping."""
 
-import csv
 import dataclasses
+import hashlib
 import os
+import shlex
+import signal
+import sys
 import tomllib
-from collections.abc import Iterator
-from itertools import islice
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
+import numpy as np
 import torch
+from torch import nn
 
-from minitransformer import files, recipe
-from minitransformer.errors import RunError
+from minitransformer import bert, files, recipe, vit
+from minitransformer.attention import SelfAttention
+from minitransformer.errors import RunError, Stopped
+from minitransformer.flags import nearest
+
+T = TypeVar("T")
 
 
 def choose_device(name: str) -> torch.device:
@@ -22,10 +32,11 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def open_run_folder(out: str, name: str, settings: Any, resume: bool) -> Path:
+def open_run_folder(out: str, name: str, settings: Any, resume: bool, may_change: str = "") -> Path:
     """The folder of a run, made or found again, with recipe.toml in it.
 
-    out: its path; "" takes the first free one of runs/NAME, runs/NAME-2, ...
+    out: its path; "" takes the first free one of runs/NAME, runs/NAME-2, ... may_change: names of the recipe's fields
+    that a resumed run may have otherwise, with commas between.
     Raises RunError when a run would be overwritten, or resumed under another recipe than it began with.
     """
     if resume and not out:
@@ -33,7 +44,8 @@ def open_run_folder(out: str, name: str, settings: Any, resume: bool) -> Path:
     folder = Path(out) if out else next(path for path in _numbered(Path("runs") / name) if not path.exists())
     written = folder / "recipe.toml"
     if resume:
-        _check_same_recipe(written, settings)
+        _check_same_recipe(written, settings, [name.strip() for name in may_change.split(",") if name.strip()])
+        files.write_text(written, recipe.write(settings))
         return folder
     if written.exists():
         raise RunError(f"{folder}: there is a run in it; choose another --out, or go on with it by --resume")
@@ -45,51 +57,88 @@ def open_run_folder(out: str, name: str, settings: Any, resume: bool) -> Path:
     return folder
 
 
+def ahead(batches: Iterator[T], device: torch.device) -> Iterator[T]:
+    """The same batches, made by a thread while a GPU computes. On a CPU it would only take the time of the others."""
+    if device.type == "cpu":
+        yield from batches
+        return
+    with ThreadPoolExecutor(max_workers=1) as worker:
+        coming = deque(worker.submit(next, batches, None) for _ in range(2))
+        while (batch := coming.popleft().result()) is not None:
+            coming.append(worker.submit(next, batches, None))
+            yield batch
+
+
 def epoch_order(count: int, seed: int, epoch: int) -> torch.Tensor:
     """A permutation of 0 ... count - 1 that seed and epoch alone decide, so that a resumed run finds it again."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
 
 
-class Log:
-    """log.csv: a line per step, the whole precision of the loss, so that a resumed run reads its past from here."""
-
-    def __init__(self, path: Path, columns: list[str], resume_step: int | None = None) -> None:
-        """resume_step: keep the lines up to this step, and drop what came after the checkpoint."""
-        self.rows: list[dict[str, float]] = []
-        if resume_step:
-            self.rows = _read_log(path, columns, resume_step)
-        lines = [",".join(columns), *(",".join(_number(row[name]) for name in columns) for row in self.rows)]
-        files.write_text(path, "\n".join(lines) + "\n")
-        self._columns = columns
-        self._file = path.open("a", encoding="utf-8", buffering=1)
-
-    def add(self, **row: float) -> None:
-        self.rows.append(row)
-        self._file.write(",".join(_number(row[name]) for name in self._columns) + "\n")
-
-    def sync(self) -> None:
-        os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        self.sync()
-        self._file.close()
+def move(batch: T, device: torch.device) -> T:
+    """A NamedTuple of tensors on the device. From pinned memory the copy does not hold up the loop."""
+    if device.type == "cpu":
+        return batch
+    return type(batch)(*(tensor.pin_memory().to(device, non_blocking=True) for tensor in batch))
 
 
-def _number(value: float) -> str:
-    return str(int(value)) if float(value).is_integer() else repr(float(value))
+def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Runs of `size` items, the last perhaps shorter; of all items if size is 0. No items make no run."""
+    for first in range(0, len(items), size or max(1, len(items))):
+        yield items[first : first + (size or len(items))]
 
 
-def _read_log(path: Path, columns: list[str], steps: int) -> list[dict[str, float]]:
-    """The lines of the first `steps` steps. What follows them, a last line cut short perhaps, is not looked at."""
-    try:
-        with path.open(encoding="utf-8", errors="replace", newline="") as file:
-            lines = islice(csv.DictReader(file), steps)
-            rows = [{name: float(line[name]) for name in columns} for line in lines]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path}: cannot be read ({error}); the run cannot be resumed without it") from error
-    if [row["step"] for row in rows] != list(range(1, steps + 1)):
-        raise RunError(f"{path}: it does not hold the {steps} steps before the checkpoint; the run cannot be resumed")
-    return rows
+def compile_layers(model: nn.Module) -> None:
+    """torch.compile every layer, once for all numbers of rows.
+
+    How rows belong together changes with every batch, and attention has kernels of its own, so it is left out.
+    """
+    for module in model.modules():
+        if isinstance(module, SelfAttention):
+            module.attend = torch.compiler.disable(module.attend)
+        if isinstance(module, bert.Layer | vit.Block):
+            module.compile(dynamic=True)
+
+
+def fingerprint(rows: Iterable[Iterable]) -> str:
+    """SHA-256 of rows of arrays and numbers: of what a model is trained on, so that a resumed run knows it again."""
+    total = hashlib.sha256()
+    for row in rows:
+        for value in row:
+            total.update(np.ascontiguousarray(value).tobytes())
+    return total.hexdigest()
+
+
+class Stop:
+    """Ctrl-C or SIGTERM ask the loop inside to stop: it finishes the step in hand, saves, and calls `stop`.
+
+    A second signal ends the process at once, which harms nothing: files appear whole or not at all.
+    """
+
+    def __init__(self) -> None:
+        self.signal = 0
+
+    def __enter__(self) -> "Stop":
+        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: object) -> None:
+        if self.signal:
+            os._exit(128 + number)
+        self.signal = number
+        print("\nstopping after this step; once more to stop at once", file=sys.stderr, flush=True)
+
+    def stop(self, step: int, saved: Path) -> NoReturn:
+        """End the run. Raises Stopped, of which `command_line` makes a message and an exit status."""
+        command = [Path(sys.executable).name, *sys.argv]
+        command += [] if "--resume" in command else ["--resume"]
+        folder = saved.parents[1]
+        if not any(word.split("=")[0] == "--out" for word in command):
+            command += ["--out", str(folder)]
+        raise Stopped(f"stopped after step {step}, saved in {saved}; go on:  {shlex.join(command)}", 128 + self.signal)
 
 
 def _numbered(path: Path) -> Iterator[Path]:
@@ -100,7 +149,11 @@ def _numbered(path: Path) -> Iterator[Path]:
         number += 1
 
 
-def _check_same_recipe(written: Path, settings: Any) -> None:
+def _check_same_recipe(written: Path, settings: Any, may_change: list[str]) -> None:
+    names = [field.name for field in dataclasses.fields(settings)]
+    for name in may_change:
+        if name not in names:
+            raise RunError(f"--may-change: the recipe has no field {name!r}{nearest(name, names)}")
     try:
         before = tomllib.loads(written.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -108,9 +161,9 @@ def _check_same_recipe(written: Path, settings: Any) -> None:
     except ValueError as error:
         raise RunError(f"{written}: not TOML ({error}); the run cannot be resumed") from error
     now = tomllib.loads(recipe.write(settings))
-    for field in dataclasses.fields(settings):
-        if before.get(field.name) != now.get(field.name):
+    for name in names:
+        if before.get(name) != now.get(name) and name not in may_change:
             raise RunError(
-                f"{written}: the run began with {field.name} = {before.get(field.name)!r}, "
-                f"this command says {now.get(field.name)!r}; resume with what it began with"
+                f"{written}: the run began with {name} = {before.get(name)!r}, this command says {now.get(name)!r}; "
+                f"resume with what it began with, or allow it by --may-change {name}"
             )

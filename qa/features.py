@@ -53,9 +53,6 @@ class Batch(NamedTuple):
     start: Tensor  # (B,) int64
     end: Tensor  # (B,) int64
 
-    def to(self, device: torch.device) -> "Batch":
-        return Batch(*(tensor.to(device) for tensor in self))
-
 
 def featurise(
     examples: Sequence[Example], tokenizer: Tokenizer, max_length: int, stride: int | None = None

@@ -15,7 +15,8 @@ from tqdm import tqdm
 from minitransformer import files
 from minitransformer.errors import RunError, command_line
 from minitransformer.flags import FlagParser, finite_number, whole_number
-from minitransformer.run import choose_device
+from minitransformer.parallel import ALONE, World
+from minitransformer.run import choose_device, move
 from qa import squad
 from qa.features import Feature, batches_by_tokens, collate, featurise
 from qa.spans import Spans, best_spans, in_feature_order, official_files, predictions
@@ -39,26 +40,38 @@ def span_loss(start_logits: Tensor, end_logits: Tensor, start: Tensor, end: Tens
 
 @torch.inference_mode()
 def read(
-    model: nn.Module, features: Sequence[Feature], batch_tokens: int, max_answer_tokens: int, n_best: int = 1
+    model: nn.Module,
+    features: Sequence[Feature],
+    batch_tokens: int,
+    max_answer_tokens: int,
+    n_best: int = 1,
+    world: World = ALONE,
 ) -> Read:
     """The n best spans of every feature and the mean loss, in batches of like length and up to `batch_tokens`.
 
-    Raises RunError where a logit is not finite: such a model has no answers.
+    Each process of `world` reads its share of the batches, and all get all spans. Raises RunError where a logit is not
+    finite: such a model has no answers.
     """
     model.eval()
     device = next(model.parameters()).device
-    batches = batches_by_tokens(features, batch_tokens)
+    batches = world.share(batches_by_tokens(features, batch_tokens))
     spans, loss = [], 0.0
-    with tqdm(total=len(features), desc="reading", unit="feature", leave=False, disable=None) as bar:
+    with tqdm(
+        total=sum(map(len, batches)), desc="reading", unit="feature", leave=False, disable=None if world.first else True
+    ) as bar:
         for indices in batches:
-            batch = collate([features[index] for index in indices], model.config.pad_id).to(device)
+            batch = move(collate([features[index] for index in indices], model.config.pad_id), device)
             start, end = model(batch.input_ids, batch.token_type_ids, batch.attention_mask)
             if not (start.isfinite().all() and end.isfinite().all()):
                 raise RunError("the model answers with NaN: its weights are damaged, or its training has diverged")
             loss += span_loss(start, end, batch.start, batch.end, reduction="sum").item()
-            spans.append(best_spans(start, end, batch.context_mask, max_answer_tokens, n_best))
+            best = best_spans(start, end, batch.context_mask, max_answer_tokens, n_best)
+            spans.append(Spans(*(field.cpu() for field in best)))
             bar.update(len(indices))
-    return Read(in_feature_order(spans, batches), loss / len(features))
+    shares = world.gather((spans, batches, loss))
+    spans = [best for share, _, _ in shares for best in share]
+    batches = [indices for _, share, _ in shares for indices in share]
+    return Read(in_feature_order(spans, batches), sum(loss for *_, loss in shares) / len(features))
 
 
 @command_line

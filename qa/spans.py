@@ -115,9 +115,9 @@ def _highest(score: Tensor, n: int) -> Tensor:
 
 
 def in_feature_order(parts: Sequence[Spans], batches: Sequence[Sequence[int]]) -> Spans:
-    """The spans of batches, which hold the features in some other order, as one on the CPU, a row per feature."""
+    """The spans of batches, which hold the features in some other order, as one, a row per feature."""
     place = torch.tensor([index for batch in batches for index in batch]).argsort()
-    return Spans(*(torch.cat(field).cpu()[place] for field in zip(*parts, strict=True)))
+    return Spans(*(torch.cat(field)[place] for field in zip(*parts, strict=True)))
 
 
 def predictions(

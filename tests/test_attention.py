@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minitransformer.attention import attention, explicit_attention, fast_attention
+from minitransformer.attention import attention, explicit_attention, fast_attention, padded_attention
 from minitransformer.packing import Packing
 
 H, D = 3, 8
@@ -37,6 +37,27 @@ def test_fast_attention_equals_the_formula(lengths, drop):
         torch.autograd.grad(fast, inputs, weight), torch.autograd.grad(explicit, inputs, weight), strict=True
     ):
         torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("lengths", [[6], [1], [5, 2, 9], [1, 1]], ids=str)
+def test_padded_attention_equals_the_formula(lengths):
+    inputs, packing = packed_inputs(lengths)
+    padded, explicit = (attend(*inputs, packing, 0.0) for attend in (padded_attention, explicit_attention))
+    torch.testing.assert_close(padded, explicit, rtol=1e-5, atol=1e-5)
+    weight = torch.randn_like(padded)
+    for ours, expected in zip(
+        torch.autograd.grad(padded, inputs, weight), torch.autograd.grad(explicit, inputs, weight), strict=True
+    ):
+        torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="the flash kernel for packed rows needs a GPU")
+def test_packed_flash_attention_equals_the_formula():
+    inputs, packing = packed_inputs([60, 3, 31])
+    inputs = [part.detach().cuda().bfloat16() for part in inputs]
+    packing = Packing.of(packing.keep.cuda())
+    exact = explicit_attention(*(part.float() for part in inputs), packing, 0.0)
+    torch.testing.assert_close(fast_attention(*inputs, packing, 0.0).float(), exact, rtol=2e-2, atol=2e-2)
 
 
 def test_fast_attention_drops_weights_not_values():

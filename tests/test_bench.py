@@ -13,7 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import tiny
-from bench import shape
+from bench import cost, shape
 from bench.common import flops_per_step, table
 from bench.spans import postprocess_qa_predictions
 from minitransformer import albert, bert
@@ -73,6 +73,23 @@ def test_a_random_albert_of_a_public_shape_is_measured_too(checkpoint, questions
     head, *rows = cells(run("bench.train_step", "--weights", tmp_path / "albert", "--data", questions, *sizes))
     losses = [float(row[head.index("first loss")]) for row in rows]
     assert losses == pytest.approx([losses[0]] * 3, abs=2e-6)
+
+
+def test_the_memory_that_waits_is_that_of_its_tensors():
+    layer = torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.GELU(), torch.nn.Linear(32, 8))
+    x = torch.randn(10, 8, requires_grad=True)
+    # GELU keeps its input, the second product the GELU's output; the first product's input is x itself.
+    assert cost.saved_bytes(lambda: layer(x), layer, x) == 2 * 10 * 32 * 4
+
+
+def test_the_cost_of_a_run_is_counted_from_its_shapes(monkeypatch):
+    monkeypatch.setitem(shape.SHAPES, "albert-base", (albert.AlbertForQuestionAnswering, random_albert().config))
+    printed = tiny.call(cost.main, "--shape", "albert-base", "--batch-size", 2, "--tokens", 5, "--examples", 7)
+    rows = dict(row[:2] for row in cells(printed.out))
+    flops = flops_per_step([5, 5], random_albert().config)
+    assert rows["operations of a step"] == f"{flops:.3g}"
+    assert rows["operations of the run"] == f"{4 * flops:.3g} in 4 steps"
+    assert rows["parameters"] == f"{sum(p.numel() for p in random_albert().parameters()):,}"
 
 
 def test_features_of_ours_and_of_hf_are_equal(checkpoint, questions):

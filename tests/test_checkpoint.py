@@ -1,14 +1,20 @@
 """Checkpoints: what is put back, and what a crash can leave."""
 
-import os
+import errno
+import random
+from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from minitransformer.checkpoint import last_good, load_checkpoint, save_checkpoint, whole_checkpoints
+from minitransformer import files
+from minitransformer.checkpoint import last_good, resume, save_checkpoint, whole_checkpoints
 from minitransformer.errors import RunError
 from tiny import files_under
+
+FILES = {"model.safetensors", "optimizer.safetensors", "random-0.safetensors", "state.json", "manifest.json"}
 
 
 def start(seed: int = 0, width: int = 4) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -35,6 +41,7 @@ def saved(tmp_path):
     model, optimizer = start()
     for step in (1, 2):
         go(model, optimizer, 1)
+        draw()
         save_checkpoint(tmp_path, step, model, optimizer)
     return tmp_path, model, optimizer
 
@@ -42,18 +49,22 @@ def saved(tmp_path):
 def test_checkpoint_puts_everything_back(saved):
     folder, model, optimizer = saved
     go(model, optimizer, 3)
-    drawn = torch.rand(1)
+    drawn = draw()
 
     other, other_optimizer = start(seed=1)
-    assert load_checkpoint(folder / "step-0000002", other, other_optimizer) == 2
+    assert resume(folder, other, other_optimizer) == 2
     go(other, other_optimizer, 3)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
-    assert torch.equal(drawn, torch.rand(1))
+    assert draw() == drawn
+
+
+def draw() -> list[float]:
+    """A number of each generator; gauss and normal of Python and numpy keep a second one for later."""
+    return [torch.rand(1).item(), random.random(), random.gauss(), np.random.rand(), np.random.normal()]  # noqa: NPY002
 
 
 def test_checkpoint_is_no_pickle(saved):
-    held = {"model.safetensors", "optimizer.safetensors", "random.safetensors", "state.json"}
-    assert set(files_under(saved[0] / "step-0000002")) == held
+    assert set(files_under(saved[0] / "step-0000002")) == FILES
 
 
 def test_checkpoints_are_found_oldest_first_and_only_the_newest_two_are_kept(saved):
@@ -68,26 +79,52 @@ def test_checkpoints_of_a_folder_that_is_absent_are_none(tmp_path):
     assert whole_checkpoints(tmp_path / "absent") == []
 
 
-@pytest.mark.parametrize("moment", ["model.safetensors", "optimizer.safetensors", "state.json", "step-0000003"])
-def test_checkpoint_half_written_is_not_found_and_does_not_stop_the_next(saved, monkeypatch, moment):
+OPERATIONS = 32  # of saving a third checkpoint where two are kept
+
+
+@pytest.mark.parametrize("moment", range(OPERATIONS))
+def test_a_save_that_ends_at_any_moment_loses_nothing_and_does_not_stop_the_next(saved, monkeypatch, moment):
     folder, model, optimizer = saved
-    replace = os.replace
-
-    def crash(source, target):
-        if target.name == moment:
-            raise KeyboardInterrupt
-        replace(source, target)
-
     with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", crash)
+        patch.setattr(files, "operation", killer(moment))
         with pytest.raises(KeyboardInterrupt):
             save_checkpoint(folder, 3, model, optimizer)
-    assert names(whole_checkpoints(folder)) == ["step-0000001", "step-0000002"]
-    assert names(sorted(folder.iterdir())) == [".step-0000003.tmp", "step-0000001", "step-0000002"]
-
+    other, other_optimizer = start(seed=1)
+    assert resume(folder, other, other_optimizer) in (2, 3)
     save_checkpoint(folder, 3, model, optimizer)
     assert names(sorted(folder.iterdir())) == ["step-0000002", "step-0000003"]
-    assert load_checkpoint(folder / "step-0000003", *start()) == 3
+    assert resume(folder, other, other_optimizer) == 3
+    assert torch.equal(other[0].weight, model[0].weight)
+
+
+def killer(moment: int):
+    """Ends the process, as far as Python can, at the operation on the disk of that number."""
+    count = iter(range(OPERATIONS + 1))
+
+    def operation(name, path):
+        if next(count) == moment:
+            raise KeyboardInterrupt
+
+    return operation
+
+
+def test_a_save_has_as_many_operations_as_are_tested(saved, monkeypatch):
+    folder, model, optimizer = saved
+    seen = []
+    monkeypatch.setattr(files, "operation", lambda name, path: seen.append(name))
+    save_checkpoint(folder, 3, model, optimizer)
+    assert len(seen) == OPERATIONS
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(saved, monkeypatch):
+    folder, model, optimizer = saved
+    full = OSError(errno.ENOSPC, "No space left on device", str(folder))
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "operation", mock.Mock(side_effect=[None] * 8 + [full]))
+        with pytest.raises(OSError, match="No space left"):
+            save_checkpoint(folder, 3, model, optimizer)
+    assert names(whole_checkpoints(folder)) == ["step-0000001", "step-0000002"]
+    assert resume(folder, *start()) == 2
 
 
 def test_checkpoint_of_a_step_that_was_saved_before_is_replaced(saved):
@@ -95,38 +132,63 @@ def test_checkpoint_of_a_step_that_was_saved_before_is_replaced(saved):
     go(model, optimizer, 1)
     save_checkpoint(folder, 2, model, optimizer)
     other, other_optimizer = start(seed=1)
-    load_checkpoint(folder / "step-0000002", other, other_optimizer)
+    resume(folder, other, other_optimizer)
     assert torch.equal(other[0].weight, model[0].weight)
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "random.safetensors", "state.json"])
-@pytest.mark.parametrize("damage", ["absent", "empty", "cut off"])
-def test_checkpoint_that_is_damaged_is_named_with_a_way_out(saved, name, damage):
-    path = saved[0] / "step-0000002"
-    data = (path / name).read_bytes()
-    (path / name).unlink()
+@pytest.mark.parametrize("name", sorted(FILES))
+@pytest.mark.parametrize("damage", ["absent", "empty", "cut off", "a bit"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(saved, capsys, name, damage):
+    folder, *_ = saved
+    damage_file(folder / "step-0000002" / name, damage)
+    assert resume(folder, *start()) == 1
+    warning = capsys.readouterr().err
+    assert warning.startswith(f"warning: {folder / 'step-0000002'} is damaged (")
+    assert warning.count("\n") == 1
+
+
+def damage_file(path, damage: str) -> None:
+    data = bytearray(path.read_bytes())
+    path.unlink()
+    if damage == "a bit":
+        data[len(data) // 2] ^= 1
     if damage != "absent":
-        (path / name).write_bytes(data[: len(data) // 2] if damage == "cut off" else b"")
-    with pytest.raises(RunError) as caught:
-        load_checkpoint(path, *start())
-    assert str(caught.value).startswith(f"{path}: this checkpoint cannot be read (")
-    assert str(caught.value).endswith("; delete it to go on from the one before")
+        path.write_bytes({"empty": b"", "cut off": data[: len(data) // 2]}.get(damage, data))
 
 
-@pytest.mark.parametrize("state", ["[]", "{}", "null", '{"step": 2}', '{"step": 2, "optimizer_groups": []}'])
-def test_checkpoint_whose_state_is_not_one_is_refused(saved, state):
-    path = saved[0] / "step-0000002"
-    (path / "state.json").write_text(state)
-    with pytest.raises(RunError, match="cannot be read"):
-        load_checkpoint(path, *start())
+def test_where_all_checkpoints_are_damaged_nothing_is_guessed(saved):
+    folder, *_ = saved
+    for path in whole_checkpoints(folder):
+        damage_file(path / "model.safetensors", "a bit")
+    with pytest.raises(RunError, match=r"no checkpoint in it is whole; delete .* and start again"):
+        resume(folder, *start())
+
+
+@pytest.mark.parametrize("manifest", ["[]", "{", "null", "{}", '{"model.safetensors": 3}', '{"model.safetensors": {}}'])
+def test_a_manifest_that_is_not_one_is_damage(saved, manifest):
+    (saved[0] / "step-0000002/manifest.json").write_text(manifest)
+    assert resume(saved[0], *start()) == 1
 
 
 def test_checkpoint_of_another_model_is_refused(saved):
-    with pytest.raises(RunError, match="cannot be read"):
-        load_checkpoint(saved[0] / "step-0000002", *start(width=3))
+    with pytest.raises(RunError, match="its parameters are not this model's"):
+        resume(saved[0], *start(width=3))
     model = nn.Linear(4, 4)
     with pytest.raises(RunError, match="its parameters are not this model's"):
-        load_checkpoint(saved[0] / "step-0000002", model, torch.optim.AdamW(model.parameters()))
+        resume(saved[0], model, torch.optim.AdamW(model.parameters()))
+
+
+def test_a_run_on_other_data_is_refused(tmp_path):
+    model, optimizer = start()
+    go(model, optimizer, 1)
+    save_checkpoint(tmp_path, 1, model, optimizer, facts={"data": "a", "processes": 1})
+    assert resume(tmp_path, model, optimizer, facts={"data": "a", "processes": 1}) == 1
+    with pytest.raises(RunError, match="the run began with data a, now it is b"):
+        resume(tmp_path, model, optimizer, facts={"data": "b", "processes": 1})
+
+
+def test_no_checkpoint_is_step_0(tmp_path):
+    assert resume(tmp_path / "absent", *start()) == 0
 
 
 def test_last_good_checkpoint_is_not_the_one_whose_weights_have_failed(saved):

@@ -19,7 +19,7 @@ import train_qa
 from minitransformer.errors import DataError
 from minitransformer.masking import NO_WORD, Masking
 from qa import demo, squad
-from qa.documents import collate, cut, number_words, read_documents
+from qa.documents import Batch, collate, cut, number_words, read_documents
 from weights import load_pretrained, load_tokenizer
 from weights.compare import compare, first_difference
 from weights.new_tokenizer import learn_pieces, train_tokenizer
@@ -59,7 +59,7 @@ def test_masking_hides_15_percent_and_damages_80_10_10(whole_words: bool) -> Non
     torch.manual_seed(0)
     ids = torch.randint(SPECIAL, VOCABULARY, (400, 500))
     words = torch.arange(500).expand(400, 500) // 2
-    damaged, hidden = masking(0.15, whole_words)(ids, words)
+    damaged, hidden = masking(0.15, whole_words)(ids, words, seed=0)
     share = hidden.float().mean().item()
     assert share == pytest.approx(0.15, abs=0.004)
     masked = hidden & (damaged == MASK)
@@ -78,7 +78,7 @@ def test_masking_never_touches_special_tokens_and_padding() -> None:
     ids = torch.randint(SPECIAL, VOCABULARY, (50, 20))
     words = torch.arange(20).repeat(50, 1)
     words[:, 0] = words[:, 12:] = NO_WORD
-    damaged, hidden = masking(1.0)(ids, words)
+    damaged, hidden = masking(1.0)(ids, words, seed=0)
     assert torch.equal(hidden, words != NO_WORD)
     assert torch.equal(damaged[~hidden], ids[~hidden])
 
@@ -86,14 +86,14 @@ def test_masking_never_touches_special_tokens_and_padding() -> None:
 def test_whole_words_are_hidden_together() -> None:
     torch.manual_seed(0)
     words = torch.tensor([[NO_WORD, 0, 0, 0, 1, 2, 2, 3, NO_WORD]]).repeat(2000, 1)
-    _, hidden = masking(0.3)(torch.full_like(words, 7), words)
+    _, hidden = masking(0.3)(torch.full_like(words, 7), words, seed=0)
     assert torch.equal(hidden[:, 1], hidden[:, 2])
     assert torch.equal(hidden[:, 1], hidden[:, 3])
     assert torch.equal(hidden[:, 5], hidden[:, 6])
     for first, second in ((1, 4), (4, 5), (5, 7)):  # but each word for itself
         both = (hidden[:, first] & hidden[:, second]).float().mean().item()
         assert both == pytest.approx(0.09, abs=0.03)
-    _, hidden = masking(0.3, whole_words=False)(torch.full_like(words, 7), words)
+    _, hidden = masking(0.3, whole_words=False)(torch.full_like(words, 7), words, seed=0)
     assert not torch.equal(hidden[:, 1], hidden[:, 2])
 
 
@@ -101,10 +101,22 @@ def test_the_seed_decides_what_is_hidden() -> None:
     ids, words = torch.randint(SPECIAL, VOCABULARY, (8, 30)), torch.arange(30).expand(8, 30)
     results = []
     for seed in (1, 1, 2):
-        torch.manual_seed(seed)
-        results.append(masking()(ids, words))
+        results.append(masking()(ids, words, seed))
     assert all(torch.equal(a, b) for a, b in zip(results[0], results[1], strict=True))
     assert not torch.equal(results[0][1], results[2][1])
+
+
+def test_some_of_the_texts_keep_their_labels() -> None:
+    words = torch.arange(9).expand(5, 9).clone()
+    words[2] = NO_WORD  # a text with nothing to hide
+    ids = torch.randint(SPECIAL, VOCABULARY, words.shape)
+    batch = Batch(ids, torch.zeros_like(ids), words, words != NO_WORD)
+    whole = masking(0.5).hide(batch, seed=0)
+    parts = [whole.texts(rows) for rows in ([0, 2, 4], [1, 3])]
+    for part, rows in zip(parts, ([0, 2, 4], [1, 3]), strict=True):
+        assert torch.equal(part.hidden, whole.hidden[rows])
+        assert torch.equal(part.labels, ids[rows][part.hidden])
+    assert sum(len(part.labels) for part in parts) == len(whole.labels) > 0
 
 
 # ---------------------------------------------------------------------------------------------------- documents
@@ -191,16 +203,15 @@ def test_loss_on_hidden_words_matches_hf(tmp_path: Path) -> None:
     theirs = HFBertForMaskedLM.from_pretrained(folder, dtype=torch.float32).eval()
     documents = read_documents("demo", "valid", 6)
     batch = collate(cut(documents, tokenizer, max_length=192), model.config.pad_id)
-    hide = train_mlm.masking_for(tokenizer, train_mlm.Recipe(mask_rate=0.3))
-    inputs, hidden = hide(batch.input_ids, batch.words)
-    labels = batch.input_ids.masked_fill(~hidden, -100)
+    part = train_mlm.masking_for(tokenizer, train_mlm.Recipe(mask_rate=0.3)).hide(batch, seed=0)
     expected = theirs(
-        input_ids=inputs,
-        token_type_ids=batch.token_type_ids,
-        attention_mask=batch.attention_mask.long(),
-        labels=labels,
+        input_ids=part.input_ids,
+        token_type_ids=part.token_type_ids,
+        attention_mask=part.attention_mask.long(),
+        labels=batch.input_ids.masked_fill(~part.hidden, -100),
     ).loss
-    loss = F.cross_entropy(train_mlm.predict(model, batch, inputs, hidden), batch.input_ids[hidden])
+    logits = model(part.input_ids, part.token_type_ids, part.attention_mask, part.hidden)
+    loss = F.cross_entropy(logits, part.labels)
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
     loss.backward()
     expected.backward()

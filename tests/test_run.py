@@ -1,13 +1,14 @@
-"""Device, run folder, order of the data, log."""
+"""Device, run folder, order of the data, the flags that a resumed run may change."""
 
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 
 from minitransformer.errors import RunError
 from minitransformer.recipe import option
-from minitransformer.run import Log, choose_device, epoch_order, open_run_folder
+from minitransformer.run import ahead, choose_device, chunks, epoch_order, fingerprint, open_run_folder
 from tiny import files_under
 
 
@@ -82,6 +83,42 @@ def test_resume_refuses_another_recipe(tmp_path):
         open_run_folder(str(tmp_path), "demo", Settings(rate=0.25), resume=True)
 
 
+def test_resume_takes_another_value_of_a_field_that_may_change(tmp_path):
+    open_run_folder(str(tmp_path), "demo", Settings(rate=0.5), resume=False)
+    open_run_folder(str(tmp_path), "demo", Settings(rate=0.25), resume=True, may_change="name, rate")
+    assert "rate = 0.25" in (tmp_path / "recipe.toml").read_text()
+    with pytest.raises(RunError, match=r"--may-change: the recipe has no field 'rat' \(did you mean 'rate'\?\)"):
+        open_run_folder(str(tmp_path), "demo", Settings(), resume=True, may_change="rat")
+
+
+def test_batches_made_ahead_are_the_same_in_the_same_order():
+    """On a GPU's behalf by a thread, which also hands on what goes wrong in it."""
+    gpu = torch.device("cuda")
+    assert list(ahead(iter(range(1, 20)), gpu)) == list(ahead(iter(range(1, 20)), torch.device("cpu")))
+
+    def broken():
+        yield 1
+        raise RuntimeError("bad batch")
+
+    made = ahead(broken(), gpu)
+    assert next(made) == 1
+    with pytest.raises(RuntimeError, match="bad batch"):
+        next(made)
+
+
+def test_chunks():
+    assert list(chunks([1, 2, 3, 4, 5], 2)) == [[1, 2], [3, 4], [5]]
+    assert list(chunks([1, 2, 3], 0)) == [[1, 2, 3]]
+    assert list(chunks([], 0)) == list(chunks([], 3)) == []
+
+
+def test_the_fingerprint_knows_other_data():
+    rows = [(np.arange(3), 1), (np.arange(4), 2)]
+    assert fingerprint(rows) == fingerprint([(np.arange(3), 1), (np.arange(4), 2)])
+    assert fingerprint(rows) != fingerprint(rows[::-1])
+    assert fingerprint(rows) != fingerprint([(np.arange(3), 1), (np.arange(4), 3)])
+
+
 @pytest.mark.parametrize("damage", [b"rate = ", b"\xff"])
 def test_resume_refuses_a_damaged_recipe(tmp_path, damage):
     (tmp_path / "recipe.toml").write_bytes(damage)
@@ -102,58 +139,3 @@ def test_epoch_order_leaves_the_global_generator_alone():
     before = torch.get_rng_state()
     epoch_order(100, seed=1, epoch=2)
     assert torch.equal(torch.get_rng_state(), before)
-
-
-def logged(path, steps: int, resume_step: int | None = None) -> Log:
-    log = Log(path, ["step", "loss"], resume_step)
-    for step in range(len(log.rows) + 1, steps + 1):
-        log.add(step=step, loss=1 / step)
-    log.close()
-    return log
-
-
-def test_log_writes_a_line_per_step_in_full_precision(tmp_path):
-    logged(tmp_path / "log.csv", 3)
-    lines = (tmp_path / "log.csv").read_text().splitlines()
-    assert lines == ["step,loss", "1,1", "2,0.5", f"3,{1 / 3!r}"]
-
-
-def test_log_can_be_read_while_the_run_goes_on(tmp_path):
-    log = Log(tmp_path / "log.csv", ["step", "loss"])
-    log.add(step=1, loss=0.5)
-    assert (tmp_path / "log.csv").read_text() == "step,loss\n1,0.5\n"
-    log.close()
-
-
-def test_log_of_a_resumed_run_is_that_of_one_run(tmp_path):
-    whole = logged(tmp_path / "whole.csv", 9)
-    logged(tmp_path / "parts.csv", 6)
-    parts = logged(tmp_path / "parts.csv", 9, resume_step=4)
-    assert parts.rows == whole.rows
-    assert (tmp_path / "parts.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
-
-
-@pytest.mark.parametrize("end", [b"6,0.1", b"6", b"6,", b"\xff\x00", b"6,0.1,7\n", b"\n\n"])
-def test_log_ignores_a_last_line_cut_short_after_the_checkpoint(tmp_path, end):
-    path = tmp_path / "log.csv"
-    logged(path, 5)
-    path.write_bytes(path.read_bytes() + end)
-    assert len(logged(path, 5, resume_step=5).rows) == 5
-
-
-def test_log_begins_anew_where_no_checkpoint_was_written(tmp_path):
-    assert logged(tmp_path / "log.csv", 2, resume_step=0).rows[0]["step"] == 1
-
-
-@pytest.mark.parametrize("damage", ["", "step,loss\n1,1\n", "step,loss\n1,1\n2,a\n3,1\n", "step,lr\n1,1\n2,1\n3,1\n",
-                                    "step,loss\n1,1\n2\n3,1\n", "step,loss\n1,1\n1,1\n3,1\n"])  # fmt: skip
-def test_log_that_lacks_steps_cannot_be_resumed_from(tmp_path, damage):
-    (tmp_path / "log.csv").write_text(damage)
-    with pytest.raises(RunError, match=r"log\.csv: .* cannot be resumed"):
-        Log(tmp_path / "log.csv", ["step", "loss"], resume_step=3)
-    assert (tmp_path / "log.csv").read_text() == damage
-
-
-def test_log_that_is_absent_cannot_be_resumed_from(tmp_path):
-    with pytest.raises(RunError, match=r"log\.csv: cannot be read .* cannot be resumed"):
-        Log(tmp_path / "log.csv", ["step", "loss"], resume_step=3)

@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +15,12 @@ from safetensors.torch import load_file, save_file
 
 import train_qa
 from minitransformer import checkpoint
+from minitransformer.log import Log
 from minitransformer.run import epoch_order
 from qa import metrics, squad
 from qa.features import collate, featurise
 from qa.squad import Answer, Example
-from tiny import Outcome, call, files_under, rewrite_json, write_checkpoint, write_questions, write_vocabulary
+from tiny import Outcome, call, examples, files_under, rewrite_json, write_checkpoint, write_questions, write_vocabulary
 from weights import load_pretrained, load_tokenizer
 
 CHECKOUT = Path(__file__).parents[1]
@@ -264,7 +266,7 @@ def test_resumed_run_is_bit_for_bit_the_run_that_never_stopped(train, tmp_path, 
 
     resumed = train("--recipe", recipe, "--resume")
     assert resumed.status == 0, resumed.err
-    assert f"resumed at step {step} of 9 from {tmp_path}/run/checkpoints/step-000000{step}" in resumed.out
+    assert f"resumed at step {step} of 9 from {tmp_path}/run/checkpoints" in resumed.out
     assert log_of(tmp_path / "run") == log_of(tmp_path / "straight")
     assert files_under(tmp_path / "run") == files_under(tmp_path / "straight")
     for name in files_under(tmp_path / "straight"):
@@ -313,13 +315,50 @@ def test_run_keeps_the_two_newest_checkpoints(train, tmp_path):
     assert kept == ["step-0000006", "step-0000008"]
 
 
-def test_resume_says_which_checkpoint_is_damaged(train, tmp_path):
+def test_resume_goes_on_from_the_one_before_a_damaged_checkpoint(train, tmp_path):
+    train("--out", tmp_path / "straight")
     train()
     path = tmp_path / "run/checkpoints/step-0000008"
     (path / "model.safetensors").write_bytes((path / "model.safetensors").read_bytes()[:100])
+    resumed = train("--resume")
+    assert f"warning: {path} is damaged (model.safetensors has 100 bytes, not " in resumed.err
+    assert "resumed at step 6 of 9" in resumed.out
+    files = [tmp_path / name / "model/model.safetensors" for name in ("run", "straight")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_resume_refuses_other_questions(train, tmp_path):
+    train()
+    write_questions(tmp_path / "data.json", examples(11))
     message = train("--resume").refusal()
-    assert message.startswith(f"error: {path}: this checkpoint cannot be read (")
-    assert message.endswith("delete it to go on from the one before")
+    assert "the run began with data " in message
+    assert "resume with what it began with" in message
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(train, tmp_path, monkeypatch, number):
+    train("--out", tmp_path / "straight")
+    add = Log.add
+
+    def add_and_signal(log, step, **row):
+        if step == 5:
+            os.kill(os.getpid(), number)
+        return add(log, step=step, **row)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Log, "add", add_and_signal)
+        stopped = train("--checkpoint-every", 0)
+    assert stopped.status == 128 + number
+    assert f"stopped after step 5, saved in {tmp_path}/run/checkpoints/step-0000005; go on: " in stopped.err
+    assert "--resume" in stopped.err.splitlines()[-1]
+    assert signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
+
+    refused = train("--resume").refusal()
+    assert "may-change checkpoint_every" in refused
+    resumed = train("--resume", "--may-change", "checkpoint_every")
+    assert "resumed at step 5 of 9" in resumed.out
+    files = [tmp_path / name / "model/model.safetensors" for name in ("run", "straight")]
+    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 # ---------------------------------------------------------------------------------------------------- bad input

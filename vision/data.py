@@ -32,3 +32,12 @@ def read(source: str, part: str, limit: int = 0, only_classes: str = "") -> Imag
     if limit and limit < len(data):
         data = data.take(np.random.default_rng(0).permutation(len(data))[:limit])
     return data
+
+
+def read_both(source: str, limit_train: int, limit_valid: int, only_classes: str = "") -> tuple[Images, Images]:
+    """The training and the validation pictures, of the same classes. DataError where the classes differ."""
+    train, valid = read(source, "train", limit_train, only_classes), read(source, "valid", limit_valid, only_classes)
+    if train.classes != valid.classes:
+        missing = ", ".join(sorted(set(train.classes) - set(valid.classes)))
+        raise DataError(f"{source}: no validation images of {missing}; name the others in --only-classes")
+    return train, valid

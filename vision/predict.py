@@ -40,7 +40,7 @@ def classify(model: nn.Module, images: Images, settings: Preprocessing, batch_si
             if not logits[-1].isfinite().all():
                 raise RunError("the model answers with NaN: its weights are damaged, or its training has diverged")
             bar.update(len(chosen))
-    return torch.cat(logits)
+    return torch.cat(logits) if logits else torch.empty(0, model.config.classes)
 
 
 def report(name: str, probabilities: Tensor, classes: list[str]) -> str:

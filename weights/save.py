@@ -23,9 +23,7 @@ def save_pretrained(
     """
     folder = Path(folder)
     model_type, architecture, _, task = maps.find(model)
-    tensors = {
-        hf: model.get_parameter(ours).detach() for ours, hf in maps.expand(task.names, model.config).items()
-    }
+    tensors = {hf: model.get_parameter(ours).detach() for ours, hf in maps.expand(task.names, model.config).items()}
     for hf, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise WeightsError(f"{hf} is not finite: {folder} was not written; lower the learning rate")

@@ -101,6 +101,12 @@ def special_tokens(tokenizer: Tokenizer) -> SpecialTokens:
     return SpecialTokens(cls, sep, pad, unk, mask=others[0] if len(others) == 1 else None)
 
 
+def ordinary_ids(tokenizer: Tokenizer) -> list[int]:
+    """The ids of all tokens but the special ones, rising."""
+    special = {number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+    return sorted(set(tokenizer.get_vocab().values()) - special)
+
+
 def _unknown(tokenizer: Tokenizer) -> str | None:
     """WordPiece names its unknown token; Unigram numbers it, and only its JSON tells the number."""
     model = json.loads(tokenizer.to_str())["model"]

@@ -1,0 +1,172 @@
+"""One job on one process, on two, and in micro-batches: the same losses, weights and answers."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import tiny
+from minitransformer.parallel import ALONE, World, join
+
+ROOT = Path(__file__).parents[1]
+STEPS = 20
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+# Batches of 7 out of 36: shares of 4 and 3, and a last batch of one, of which the second process gets nothing.
+SIZES = ["--batch-size", 7, "--max-steps", STEPS, "--epochs", 4, "--clip-norm", 1.0, "--max-length", 128]
+# A key's bias adds the same to every score of a query, the last norm's and the classifier's bias to the logit of every
+# token; softmax does not see it. The gradient is rounding alone, and Adam makes whole steps of it.
+WITHOUT_EFFECT = ("key.bias", "layer.1.output.LayerNorm.bias", "qa_outputs.bias")
+
+
+def run(processes: int, script: str, *flags: object) -> subprocess.CompletedProcess:
+    starter = [sys.executable] if processes == 1 else [*TORCHRUN, processes]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [str(word) for word in (*starter, script, *flags)]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def log(folder: Path, column: str) -> list[float]:
+    with (folder / "log.csv").open(encoding="utf-8", newline="") as file:
+        return [float(row[column]) for row in csv.DictReader(file)]
+
+
+def same(one: Path, other: Path) -> None:
+    """Losses and weights, to 1e-5, but for the weights that the loss does not depend on."""
+    torch.testing.assert_close(torch.tensor(log(one, "loss")), torch.tensor(log(other, "loss")), rtol=1e-5, atol=1e-5)
+    tensors = [load_file(folder / "model/model.safetensors") for folder in (one, other)]
+    for name, tensor in tensors[0].items():
+        if name.endswith(WITHOUT_EFFECT):
+            continue
+        torch.testing.assert_close(tensors[1][name], tensor, rtol=1e-5, atol=1e-5, msg=name)
+
+
+@pytest.fixture(scope="module")
+def qa(tmp_path_factory) -> tuple[Path, list]:
+    """A run of train_qa.py on one process, and its flags."""
+    folder = tmp_path_factory.mktemp("qa")
+    weights = tiny.write_checkpoint(folder / "weights", dropout=0.0, attention_dropout=0.0)
+    questions = tiny.write_questions(folder / "questions.json", tiny.examples(36))
+    flags = ["--weights", weights, "--train", questions, "--valid", questions, "--head-dropout", 0.0, *SIZES]
+    done = run(1, "train_qa.py", *flags, "--out", folder / "one")
+    assert done.returncode == 0, done.stderr
+    return folder, flags
+
+
+def test_question_answering_on_two_processes_is_the_same(qa):
+    folder, flags = qa
+    done = run(2, "train_qa.py", *flags, "--out", folder / "two")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("ask it:") == 1, "one process prints"
+    same(folder / "one", folder / "two")
+    one, two = (json.loads((folder / name / "metrics.json").read_text()) for name in ("one", "two"))
+    assert two.pop("loss") == pytest.approx(one.pop("loss"), abs=1e-5)
+    assert one == two
+    for name in ("predictions.json", "nbest.json", "null_odds.json"):
+        contents = [json.loads((folder / run / name).read_text()) for run in ("one", "two")]
+        assert list(contents[0]) == list(contents[1]), "no question lost, none twice, the order kept"
+    assert log(folder / "one", "lr") == log(folder / "two", "lr")
+
+
+def test_question_answering_in_micro_batches_is_the_same(qa):
+    folder, flags = qa
+    done = run(1, "train_qa.py", *flags, "--micro-batch", 2, "--out", folder / "micro")  # 2, 2, 2 and 1
+    assert done.returncode == 0, done.stderr
+    same(folder / "one", folder / "micro")
+
+
+def test_pretraining_on_two_processes_and_in_micro_batches_is_the_same(tmp_path):
+    sizes = "--width 16 --layers 1 --heads 2 --ffn-width 32 --vocabulary 300 --positions 128"
+    flags = [*sizes.split(), "--limit-train", 36, "--limit-valid", 8, "--dropout", 0.0, "--no-half", *SIZES]
+    for name, processes, more in (("one", 1, []), ("two", 2, []), ("micro", 1, ["--micro-batch", 2])):
+        done = run(processes, "train_mlm.py", *flags, *more, "--out", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+    assert len(log(tmp_path / "one", "loss")) == STEPS
+    for name in ("two", "micro"):
+        same(tmp_path / "one", tmp_path / name)
+        torch.testing.assert_close(log(tmp_path / name, "accuracy"), log(tmp_path / "one", "accuracy"))
+
+
+def test_image_classification_on_two_processes_is_the_same(tmp_path):
+    sizes = "--weights new --image-size 16 --patch 8 --width 16 --layers 2 --heads 2 --ffn-width 24 --trainable all"
+    steps = ["--batch-size", 7, "--max-steps", STEPS, "--epochs", 4, "--clip-norm", 1.0]
+    flags = [*sizes.split(), *steps, "--data", "demo", "--limit-train", 36, "--limit-valid", 9]
+    for processes in (1, 2):
+        done = run(processes, "train_vit.py", *flags, "--out", tmp_path / str(processes))
+        assert done.returncode == 0, done.stderr
+    same(tmp_path / "1", tmp_path / "2")
+    one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in "12")
+    assert two.pop("loss") == pytest.approx(one.pop("loss"), abs=1e-5)
+    assert one == two
+
+
+def test_a_run_on_two_processes_goes_on_bit_by_bit(tmp_path):
+    """With dropout, of which every process has its own."""
+    weights = tiny.write_checkpoint(tmp_path / "weights", dropout=0.1)
+    questions = tiny.write_questions(tmp_path / "questions.json", tiny.examples(36))
+    flags = ["--weights", weights, "--train", questions, "--valid", questions, *SIZES, "--checkpoint-every", 8]
+    done = run(2, "train_qa.py", *flags, "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    shutil.copytree(tmp_path / "run", tmp_path / "whole")
+    done = run(2, "train_qa.py", *flags, "--out", tmp_path / "run", "--resume")
+    assert "resumed at step 16 of 20" in done.stdout, done.stderr
+    for name in ("model/model.safetensors", "predictions.json", "metrics.json", "nbest.json"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "run" / name).read_bytes(), name
+    assert log(tmp_path / "whole", "loss") == log(tmp_path / "run", "loss")
+    refused = run(1, "train_qa.py", *flags, "--out", tmp_path / "run", "--resume")
+    assert refused.returncode == 2
+    assert "the run began with processes 2, now it is 1" in refused.stderr
+
+
+ONE_FAILS = """
+from minitransformer import parallel
+from minitransformer.errors import DataError, command_line
+
+@command_line
+def main():
+    world = parallel.join("cpu")
+    if not world.first:
+        raise DataError("bad.json: cannot be read by this process")
+    world.gather(1)
+    print("unreachable")
+
+main()
+"""
+
+
+def test_a_process_that_fails_ends_all_with_its_message(tmp_path):
+    (tmp_path / "job.py").write_text(ONE_FAILS)
+    done = run(2, tmp_path / "job.py")
+    assert done.returncode != 0
+    assert "error: bad.json: cannot be read by this process" in done.stderr
+    assert "unreachable" not in done.stdout
+
+
+def test_a_flag_that_is_wrong_ends_all_processes(tmp_path):
+    done = run(2, "train_qa.py", "--weights", tmp_path / "absent", "--out", tmp_path / "out")
+    assert done.returncode != 0
+    assert "absent: no such folder" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_item_is_one_process_s():
+    worlds = [World(rank, 3) for rank in range(3)]
+    shares = [world.share(range(8)) for world in worlds]
+    assert sorted(item for share in shares for item in share) == list(range(8))
+    assert [world.first for world in worlds] == [True, False, False]
+
+
+def test_alone_nothing_is_sent(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert join("cpu") == ALONE
+    assert ALONE.gather("a") == ["a"]
+    assert ALONE.from_first(lambda: 3) == 3
+    assert ALONE.any(1) is True
+    loss = torch.tensor(1.0)
+    assert ALONE.sum_gradients([], loss) is loss
