@@ -18,7 +18,7 @@ def read(source: str, part: str, limit: int = 0, only_classes: str = "") -> Imag
     """
     path = Path(source)
     if source in demo.SETS:
-        data = demo.read(source, part)
+        data = demo.read(source, part, None if only_classes else limit)  # any of them are as good as the first
     elif not path.exists():
         raise DataError(f"{source}: no such file or folder; python -m vision.download fetches CIFAR-10")
     elif cifar10.is_cifar10(path):
