@@ -22,7 +22,7 @@ from minitransformer.errors import WeightsError
 from public_checkpoints import PR_COMMIT, publish
 from tiny import VOCABULARY, call, failing, files_under, write_checkpoint
 from weights import hub, load_pretrained, load_tokenizer
-from weights.load import find_folder
+from weights.find import find_folder
 
 CHECKOUT = Path(__file__).parents[1]
 PARSBERT = hub.CHECKPOINTS["parsbert"].repository

@@ -11,7 +11,7 @@ from minitransformer import bert
 from minitransformer.errors import WeightsError
 from tiny import change_tensors, config, random_model, rewrite_json, write_checkpoint
 from weights import load_pretrained, save_pretrained
-from weights.load import find_folder
+from weights.find import find_folder
 
 CLASSES = {
     "encoder": transformers.BertModel,
@@ -409,7 +409,7 @@ def test_find_folder_prefers_a_path_to_a_name(tmp_path, monkeypatch):
 
 
 def test_find_folder_knows_the_checkpoints_that_ship(tmp_path, monkeypatch):
-    monkeypatch.setattr("weights.load.SHIPPED", tmp_path)
+    monkeypatch.setattr("weights.find.SHIPPED", tmp_path)
     save_pretrained(random_model(), tmp_path / "demo")
     assert find_folder("demo") == tmp_path / "demo"
     with pytest.raises(WeightsError, match=r"did you mean 'demo'.* or a name: .*, demo, "):

@@ -21,7 +21,8 @@ from tqdm import tqdm
 
 from minitransformer import files
 from minitransformer.errors import DataError, WeightsError
-from weights.load import find_folder, read_json
+from weights.find import find_folder
+from weights.folder import read_json
 
 FILE = "preprocessor_config.json"
 LARGEST = 10_000  # pixels along a side that a resize or a crop may ask for

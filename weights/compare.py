@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from minitransformer.errors import UserError, command_line
 from minitransformer.vit import VitConfig
 from weights import maps
-from weights.load import default_task, find_folder, load_pretrained, read_config
+from weights.find import find_folder
+from weights.load import default_task, load_pretrained, read_config
 
 TOLERANCE = 1e-5  # relative and absolute
 TASKS = ("encoder", "question-answering", "masked-lm", "image-classification")

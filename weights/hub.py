@@ -31,8 +31,7 @@ from minitransformer import files
 from minitransformer.errors import WeightsError, command_line
 from minitransformer.flags import FlagParser, nearest
 from weights.download import digest
-from weights.load import read_json
-from weights.save import safetensors_bytes
+from weights.folder import read_json, safetensors_bytes
 
 ORIGIN = "origin.json"  # in the copy: where its files come from, and the sha256 of each
 ROUNDED = 0.05  # of a size that was read off the hub's page: "1.2 MB"

@@ -5,7 +5,6 @@ says that the head may be fresh or that the name is dropped on purpose. There is
 """
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from minitransformer.errors import WeightsError
-from minitransformer.flags import nearest
 from weights import maps, timm
+from weights.find import find_folder
+from weights.folder import read_json
 
-SHIPPED = Path(__file__).parent  # checkpoints that ship stand beside this file and can be named
 BARE_PARTS = (
     "embeddings.",
     "encoder.",
@@ -86,24 +85,6 @@ def load_pretrained(folder: str | Path, task: str, fresh_head: bool = True, clas
     return model.eval()
 
 
-def find_folder(folder: str | Path) -> Path:
-    """A checkpoint's folder from its path or its name; a public one is fetched. WeightsError when there is none."""
-    for candidate in (Path(folder), SHIPPED / folder):
-        if (candidate / "config.json").is_file():
-            return candidate
-    if Path(folder).is_dir():
-        raise WeightsError(f"{folder}: no config.json: not a checkpoint folder in Hugging Face layout")
-    from weights import hub  # only here: it loads what talks to the network, and it uses this file
-
-    if str(folder) in hub.CHECKPOINTS:
-        return hub.fetch(str(folder))
-    names = sorted([*(path.parent.name for path in SHIPPED.glob("*/config.json")), *hub.CHECKPOINTS])
-    hint = nearest(str(folder), names)
-    raise WeightsError(
-        f"{folder}: no such folder{hint}; give a checkpoint folder's path, or a name: {', '.join(names)}"
-    )
-
-
 def default_task(folder: Path, architecture: maps.Architecture, otherwise: str = "encoder") -> str:
     """The task that config.json's `architectures` names."""
     named = timm.as_hf(read_json(folder / "config.json")).get("architectures") or []
@@ -131,19 +112,6 @@ def read_config(folder: Path) -> tuple[maps.Architecture, Any]:
     if isinstance(settings.get("id2label"), dict):  # HF counts the names of the classes
         settings["num_labels"] = len(settings["id2label"])
     return architecture, maps.config_from_hf(architecture, settings, where=str(path))
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file of a checkpoint folder."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise WeightsError(f"{path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path}: not JSON ({error}); fetch the file again") from error
-    if not isinstance(value, dict):
-        raise WeightsError(f"{path}: not a JSON object; fetch the file again")
-    return value
 
 
 def read_tensors(folder: Path, prefix: str) -> dict[str, Tensor]:

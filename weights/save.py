@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from safetensors.torch import save
 from tokenizers import Tokenizer
-from torch import Tensor, nn
+from torch import nn
 
 from minitransformer import files
 from minitransformer.errors import WeightsError
 from weights import maps
+from weights.folder import safetensors_bytes
 from weights.tokenizer import special_tokens
 
 
@@ -37,11 +37,6 @@ def save_pretrained(
         settings["id2label"] = {str(number): label for number, label in enumerate(labels)}
         settings["label2id"] = {label: number for number, label in enumerate(labels)}
     files.write_json(folder / "config.json", settings | maps.config_to_hf(architecture, model.config))
-
-
-def safetensors_bytes(tensors: dict[str, Tensor]) -> bytes:
-    """The bytes of a safetensors file; `format` is what transformers asks for before it reads one."""
-    return save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, metadata={"format": "pt"})
 
 
 def _save_tokenizer(tokenizer: Tokenizer, folder: Path, positions: int) -> None:

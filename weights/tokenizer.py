@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from minitransformer.errors import WeightsError
-from weights.load import find_folder, read_json
+from weights.find import find_folder
+from weights.folder import read_json
 from weights.sentencepiece import CONTROL, USER_DEFINED, read_unigram
 
 BERT_SPECIAL = {  # what BERT's own code assumes of a vocab.txt that says nothing else
