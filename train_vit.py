@@ -54,9 +54,7 @@ class Recipe:
     # what trains, and how its input comes about
     trainable: str = option("blocks.11 classifier", "names of parts, parted by spaces; all: everything")
     augment: bool = option(False, "mirror and shift the training images, anew in every epoch")
-    trunk_cache: bool = option(
-        True, "run the frozen blocks once and keep what they give, where nothing else changes it"
-    )
+    trunk_cache: bool = option(True, "run the frozen blocks once and keep what they give, where that is exact")
     cache_gb: float = option(4.0, "10^9 bytes of it that may stay in memory; more goes to a file", at_least=0.0)
     # training
     epochs: int = option(10, "passes over the training images", at_least=0)
