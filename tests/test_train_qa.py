@@ -411,7 +411,10 @@ BAD_WEIGHTS = {
     ),
     "config not JSON": (lambda folder: text_file(folder / "config.json", "{"), "config.json: not JSON"),
     "no config": (lambda folder: (folder / "config.json").unlink(), "no config.json"),
-    "no tokenizer": (lambda folder: (folder / "vocab.txt").unlink(), "no tokenizer.json and no vocab.txt"),
+    "no tokenizer": (
+        lambda folder: (folder / "vocab.txt").unlink(),
+        "no tokenizer.json, no vocab.txt and no spiece.model",
+    ),
     "tokenizer of another vocabulary": (
         lambda folder: write_vocabulary(folder, ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *map(str, range(999))]),
         "the tokenizer is of another checkpoint",
