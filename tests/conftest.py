@@ -30,10 +30,10 @@ def cifar(assets, tmp_path_factory) -> Path:
     subprocess.run([sys.executable, tool, "--out", folder / "data", *limits], check=True, capture_output=True)
     (folder / "jpeg").mkdir()
     with tarfile.open(assets / "data/cifar10/cifar10-jpeg.tar") as archive:
-        chosen = [
-            member for member in archive.getmembers() if member.name.endswith("/0007.jpg") and "test" in member.name
-        ]
-        for member in chosen:
-            name = member.name.replace("/", "-")
-            (folder / "jpeg" / name).write_bytes(archive.extractfile(member).read())
+        for member in archive:  # in order of name: all of test/, then train/, which is five times as long
+            if member.name.startswith("train/"):
+                break
+            if member.name.endswith("/0007.jpg"):
+                name = member.name.replace("/", "-")
+                (folder / "jpeg" / name).write_bytes(archive.extractfile(member).read())
     return folder

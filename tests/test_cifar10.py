@@ -135,6 +135,7 @@ class Attack:
         (batch() | {b"data": np.zeros((4, 3071), np.uint8)}, "not rows of 3072 bytes"),
         (batch() | {b"data": np.zeros((4, 3072), np.float32)}, "not rows of 3072 bytes"),
         (batch() | {b"data": b"x"}, "not rows of 3072 bytes"),
+        (pickle.dumps(batch(count=0)), "no pictures in it"),
     ],
 )
 def test_a_batch_that_is_none_is_refused(tmp_path, content, message):
@@ -154,6 +155,13 @@ def test_a_missing_file_is_named(tmp_path):
     (tmp_path / "test_batch").unlink()
     assert "test_batch: No such file" in refusal(tmp_path, "valid")
     assert len(cifar10.read(tmp_path, "train")) == 20
+
+
+def test_a_folder_without_its_class_names_is_still_cifar10(tmp_path):
+    write(tmp_path)
+    (tmp_path / cifar10.META).unlink()
+    with pytest.raises(DataError, match=r"batches\.meta: No such file or directory; extract cifar-10-python"):
+        data.read(str(tmp_path), "train")
 
 
 def test_random_damage_is_refused_or_harmless(tmp_path):
@@ -180,6 +188,8 @@ def test_a_job_finds_its_pictures_by_their_kind(tmp_path, cifar):
     animals = data.read(str(cifar / "data"), "valid", only_classes="cat, dog")
     assert animals.classes == ("cat", "dog")
     assert len(animals) == 10
+    with pytest.raises(DataError, match="no train pictures of"):
+        data.read(str(cifar / "data"), "train", only_classes=",")
     (tmp_path / "note.txt").write_text("x")
     for source, message in ((tmp_path / "absent", "no such file or folder"), (tmp_path / "note.txt", "neither")):
         with pytest.raises(DataError, match=message):

@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, features
 from transformers.models.deit.image_processing_pil_deit import DeiTImageProcessorPil
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
@@ -39,6 +39,10 @@ SETTINGS = {
     "no resize": (DEIT | {"do_resize": False, "crop_size": 30}, DeiTImageProcessorPil),
     "vit": ({"do_normalize": True, "do_resize": True, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5],
              "size": 224, "resample": 2}, ViTImageProcessorPil),
+    "a vit's file that leaves the rest to transformers": ({"image_processor_type": "ViTImageProcessor"},
+                                                           ViTImageProcessorPil),
+    "a deit's file that leaves the rest to transformers": ({"image_processor_type": "DeiTImageProcessor"},
+                                                            DeiTImageProcessorPil),
     "neither scaled nor normalised": ({"do_normalize": False, "do_rescale": False, "do_resize": True, "resample": 0,
                                        "size": {"height": 40, "width": 60}}, ViTImageProcessorPil),
 }  # fmt: skip
@@ -90,9 +94,31 @@ def test_preprocessing_matches_hf_on_photographs(cifar, tmp_path):
     same_as_hf(pictures, read_settings(folder), DeiTImageProcessorPil.from_pretrained(folder))
 
 
+@pytest.mark.parametrize("kind", [DeiTImageProcessorPil, ViTImageProcessorPil])
+def test_settings_that_transformers_writes_are_read(tmp_path, kind):
+    kind(image_mean=[0.1, 0.2, 0.3]).save_pretrained(checkpoint(tmp_path, {}))
+    same_as_hf([drawn(), drawn(31, 20)], read_settings(tmp_path), kind.from_pretrained(tmp_path))
+
+
 def test_a_checkpoint_without_settings_is_a_deit(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     assert read_settings(tmp_path) == Preprocessing()
+
+
+TIMM = {"input_size": [3, 384, 384], "crop_pct": 0.9, "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.4] * 3}
+
+
+def test_a_checkpoint_of_timm_says_it_in_its_config(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "vit_tiny_patch16_384", "pretrained_cfg": TIMM}))
+    expected = Preprocessing((426, 0), resample=2, crop=(384, 384), mean=(0.5,) * 3, std=(0.4,) * 3)
+    assert read_settings(tmp_path) == expected
+
+
+@pytest.mark.parametrize("change", [{"crop_pct": 0}, {"input_size": []}, {"interpolation": "x"}, {"mean": None}])
+def test_a_checkpoint_of_timm_that_says_nothing_sensible_is_refused(tmp_path, change):
+    (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": TIMM | change}))
+    with pytest.raises(WeightsError, match=r"config\.json: "):
+        read_settings(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -103,6 +129,7 @@ def test_a_checkpoint_without_settings_is_a_deit(tmp_path):
         ({"size": -1}, "size is -1, no height and width in pixels"),
         ({"size": {"height": 10}}, "no height and width"),
         ({"size": 10**9}, "no height and width"),
+        ({"size": {"height": 10, "width": 0}}, "no height and width"),
         ({"crop_size": "224"}, "crop_size is '224'"),
         ({"do_resize": 1}, "do_resize is 1, not true or false"),
         ({"resample": 9}, "resample is 9, not a number from 0 to 5"),
@@ -168,6 +195,16 @@ def test_pictures_stand_upright_as_their_exif_note_says(turn):
     assert np.array_equal(np.asarray(open_picture(encoded(picture, exif=exif))), upright)
 
 
+def test_a_damaged_exif_note_does_not_spoil_a_picture():
+    exif = Image.Exif()
+    exif[0x0112], exif[0x011A] = 3, 72.0  # turned by 180; 72 pixels to the inch
+    data = encoded(Image.fromarray(drawn(20, 30)), "JPEG", exif=exif)
+    at = data.index(b"\x01\x1a\x00\x05")  # big-endian: the resolution, of type 5, two numbers
+    typed = data[:at] + b"\x01\x1a\x00\x02" + data[at + 4 :]  # of type 2, a text
+    expected = open_picture(data)
+    assert np.array_equal(np.asarray(open_picture(typed)), np.asarray(expected))
+
+
 def test_a_picture_of_one_pixel_is_a_picture():
     picture = prepare(encoded(Image.new("RGB", (1, 1), (10, 20, 30))), Preprocessing())
     assert picture.shape == (3, 224, 224)
@@ -179,8 +216,11 @@ def test_a_very_long_picture_is_refused_before_it_is_enlarged():
         prepare(np.zeros((1, 5000, 3), np.uint8), Preprocessing(resize=(256, 0)))
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP"])
+@pytest.mark.filterwarnings("ignore")  # Pillow's, about the damage
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP", "AVIF"])
 def test_damaged_pictures_are_refused(tmp_path, kind):
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow was built without AVIF")
     data = encoded(Image.fromarray(drawn()), kind)
     path = tmp_path / "a"
     random = np.random.default_rng(0)
@@ -206,6 +246,7 @@ def test_files_that_are_no_pictures_are_refused(tmp_path):
         open_picture(tmp_path / "absent")
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_a_decompression_bomb_is_refused_before_it_is_unpacked():
     for size in ((12_000, 9_000), (60_000, 60_000)):
         header = encoded(Image.new("1", (1, 1)))

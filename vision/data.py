@@ -29,6 +29,8 @@ def read(source: str, part: str, limit: int = 0, only_classes: str = "") -> Imag
         raise DataError(f"{source}: neither CIFAR-10's archive nor a folder; give one of them")
     if only_classes:
         data = data.only(only_classes.replace(",", " ").split())
+    if not len(data):
+        raise DataError(f"{source}: no {part} pictures of {only_classes.strip()}")
     if limit and limit < len(data):
         data = data.take(np.random.default_rng(0).permutation(len(data))[:limit])
     return data

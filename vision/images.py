@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from minitransformer import files
 from minitransformer.errors import DataError, WeightsError
+from weights import timm
 from weights.find import find_folder
 from weights.folder import read_json
 
@@ -70,23 +71,30 @@ class Preprocessing:
 
 # ---------------------------------------------------------------------------------------------------- settings
 
+# What transformers fills in where a file is silent, by the kind of processor that the file names.
+HALF = (0.5, 0.5, 0.5)
+SILENT_DEIT = Preprocessing(mean=HALF, std=HALF)
+SILENT_VIT = Preprocessing(resize=(224, 224), resample=2, crop=None, mean=HALF, std=HALF)
+
 
 def read_settings(folder: str | Path) -> Preprocessing:
-    """preprocessor_config.json of a checkpoint; where there is none, what DeiT's checkpoints say.
+    """preprocessor_config.json of a checkpoint, or timm's config.json; where neither is, what DeiT's checkpoints say.
 
     Raises WeightsError on settings that are none.
     """
-    path = find_folder(folder) / FILE
-    if not path.is_file():
+    folder = find_folder(folder)
+    path = folder / FILE if (folder / FILE).is_file() else folder / "config.json"
+    values = read_json(path) if path.name == FILE else timm.pictures_as_hf(read_json(path), str(path))
+    if not values:
         return Preprocessing()
-    values = read_json(path)
-    default = Preprocessing()
+    kind = str(values.get("image_processor_type") or values.get("feature_extractor_type") or "")
+    default = SILENT_DEIT if "DeiT" in kind or (not kind and "crop_size" in values) else SILENT_VIT
     resize, crop, scale = default.resize, default.crop, default.scale
     if not _switch(values, "do_resize", path):
         resize = None
     elif "size" in values:
         resize = _size(values["size"], "size", path)
-    if not _switch(values, "do_center_crop", path, default="crop_size" in values):
+    if not _switch(values, "do_center_crop", path, default=crop is not None):
         crop = None
     elif "crop_size" in values:
         crop = _size(values["crop_size"], "crop_size", path)

@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
+from minitransformer.errors import WeightsError
+
 WIDTHS = {"tiny": 192, "small": 384, "base": 768}  # with heads of 64, and feed-forward parts of four times the width
 
 BLOCK = {
@@ -36,6 +38,7 @@ HEADS = {
         "head_dist.bias": "distillation_classifier.bias",
     },
 }
+RESAMPLE = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3}  # Pillow's numbers
 
 
 def as_hf(settings: dict[str, Any]) -> dict[str, Any]:
@@ -58,6 +61,28 @@ def as_hf(settings: dict[str, Any]) -> dict[str, Any]:
         "layer_norm_eps": 1e-6,
         "num_labels": settings.get("num_classes", 1000),
     }
+
+
+def pictures_as_hf(settings: dict[str, Any], where: str) -> dict[str, Any]:
+    """preprocessor_config.json's settings out of the pretrained_cfg of timm's config.json; empty where it has none.
+
+    The shorter side is made a little longer than the model's input, 1 / crop_pct of it, and the middle cut out.
+    """
+    trained = settings.get("pretrained_cfg")
+    if "model_type" in settings or not isinstance(trained, dict):
+        return {}
+    try:
+        side, share, method = trained["input_size"][-1], trained["crop_pct"], trained["interpolation"]
+        return {
+            "size": {"shortest_edge": int(side / share)},
+            "resample": RESAMPLE[method],
+            "do_center_crop": True,
+            "crop_size": side,
+            "image_mean": trained["mean"],
+            "image_std": trained["std"],
+        }
+    except (LookupError, TypeError, ValueError, ArithmeticError) as error:
+        raise WeightsError(f"{where}: pretrained_cfg cannot be read ({error!r}); fetch the file again") from error
 
 
 def tensors_as_hf(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
