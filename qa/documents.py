@@ -24,7 +24,7 @@ class Piece(NamedTuple):
 
     input_ids: Tensor
     token_type_ids: Tensor
-    words: Tensor  # the number of the word that each token is part of, NO_WORD at special tokens
+    words: Tensor  # the number of the word that each token is part of, from 0; NO_WORD at special tokens
 
 
 class Batch(NamedTuple):
@@ -80,7 +80,8 @@ def cut(documents: Sequence[tuple[str, ...]], tokenizer: Tokenizer, max_length: 
         if room < 1:
             raise DataError(f"max_length {max_length} leaves no room for the second text after {texts[0][:60]!r}")
         for first in range(body[0], body[-1] + 1, room):
-            window = rows[:, first : min(first + room, body[-1] + 1)]
+            window = rows[:, first : min(first + room, body[-1] + 1)].copy()
+            window[2] += max(head[2], default=NO_WORD) + 1 - window[2, 0]  # its words count on from those of the head
             pieces.append(Piece(*torch.from_numpy(np.concatenate([head, window, tail], axis=1))))
     return pieces
 

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -135,7 +136,7 @@ def test_a_half_space_joins_a_word_and_punctuation_parts_it(tokenizer) -> None:
     assert max(words) + 3 == max(numbers)  # the second text's words go on counting
 
 
-def test_a_long_document_is_cut_without_loss(tokenizer) -> None:
+def test_a_long_document_is_cut_without_loss_and_each_piece_counts_its_words(tokenizer) -> None:
     first, second = "پایتخت کجاست؟", "شهر باغ‌انار پایتخت این کشور است. " * 20
     whole = tokenizer.encode(first, second)
     head = whole.sequence_ids.index(1)
@@ -148,6 +149,11 @@ def test_a_long_document_is_cut_without_loss(tokenizer) -> None:
         assert ids[-1] == whole.ids[-1]
         assert piece.token_type_ids.tolist() == [0] * head + [1] * (len(ids) - head)
         body += ids[head:-1]
+        words = piece.words[piece.words != NO_WORD].tolist()
+        assert words[0] == 0  # each piece counts its own words, so that masking finds a draw for every one
+        assert all(after - before in (0, 1) for before, after in pairwise(words))
+        hidden = masking(1.0).hide(collate([piece], pad_id=0), seed=0).hidden
+        assert hidden.sum() == len(words)
     assert body == whole.ids[head:-1]
     single = cut([(second,)], tokenizer, max_length=30)
     assert [number for piece in single for number in piece.input_ids.tolist()[1:-1]] == body
