@@ -2,8 +2,6 @@
 
 import csv
 import json
-import subprocess
-import sys
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -25,7 +23,6 @@ from weights import load_pretrained, load_tokenizer
 from weights.compare import compare, first_difference
 from weights.new_tokenizer import learn_pieces, train_tokenizer
 
-ROOT = Path(__file__).parents[1]
 MASK, SPECIAL, VOCABULARY = 4, 5, 1005
 TINY = "--width 16 --layers 1 --heads 2 --ffn-width 32 --vocabulary 300 --max-length 192 --positions 192 --batch-size 4"
 
@@ -41,10 +38,9 @@ def tokenizer():
 
 
 def run(out: Path, *flags: object) -> str:
-    command = [sys.executable, "train_mlm.py", "--out", out, *TINY.split(), "--limit-valid", "8", *flags]
-    done = subprocess.run([str(word) for word in command], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    done = tiny.call(train_mlm.main, "--out", out, *TINY.split(), "--limit-valid", 8, *flags)
+    assert done.status == 0, done.err
+    return done.out
 
 
 def losses(folder: Path) -> list[str]:
@@ -287,17 +283,6 @@ def test_an_albert_is_pretrained_and_learns_to_answer(tmp_path: Path) -> None:
     ],
 )
 def test_bad_input_ends_in_one_line_and_status_2(tmp_path: Path, flags: list[str], message: str) -> None:
-    command = [
-        sys.executable,
-        "train_mlm.py",
-        "--out",
-        str(tmp_path / "out"),
-        *TINY.split(),
-        "--limit-train",
-        "8",
-        *flags,
-    ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2, done.stderr
-    assert message in done.stderr.splitlines()[-1]
+    done = tiny.call(train_mlm.main, "--out", tmp_path / "out", *TINY.split(), "--limit-train", 8, *flags)
+    assert message in done.refusal()
     assert not (tmp_path / "out").exists()

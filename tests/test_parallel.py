@@ -6,18 +6,23 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+import processes
 import tiny
+import train_mlm
+import train_qa
+import train_vit
 from minitransformer.parallel import ALONE, World, join
 
 ROOT = Path(__file__).parents[1]
 STEPS = 20
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 # Batches of 7 out of 36: shares of 4 and 3, and a last batch of one, of which the second process gets nothing.
 SIZES = ["--batch-size", 7, "--max-steps", STEPS, "--epochs", 4, "--clip-norm", 1.0, "--max-length", 128]
 # A key's bias adds the same to every score of a query, the last norm's and the classifier's bias to the logit of every
@@ -25,11 +30,19 @@ SIZES = ["--batch-size", 7, "--max-steps", STEPS, "--epochs", 4, "--clip-norm", 
 WITHOUT_EFFECT = ("key.bias", "layer.1.output.LayerNorm.bias", "qa_outputs.bias")
 
 
-def run(processes: int, script: str, *flags: object) -> subprocess.CompletedProcess:
-    starter = [sys.executable] if processes == 1 else [*TORCHRUN, processes]
+def torchrun(script: str | Path, *flags: object) -> subprocess.CompletedProcess:
+    """A script on two processes, as a user starts it."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [str(word) for word in (*starter, script, *flags)]
+    command = [str(word) for word in (*TORCHRUN, script, *flags)]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def run(count: int, main: Callable[[], None], *flags: object) -> tiny.Outcome:
+    """A script on one process or on several; what the first left behind."""
+    outcomes = processes.run(count, main, *flags) if count > 1 else [tiny.call(main, *flags)]
+    assert all(outcome.status == 0 for outcome in outcomes), outcomes
+    assert not any(outcome.out for outcome in outcomes[1:]), "one process prints"
+    return outcomes[0]
 
 
 def log(folder: Path, column: str) -> list[float]:
@@ -54,14 +67,13 @@ def qa(tmp_path_factory) -> tuple[Path, list]:
     weights = tiny.write_checkpoint(folder / "weights", dropout=0.0, attention_dropout=0.0)
     questions = tiny.write_questions(folder / "questions.json", tiny.examples(36))
     flags = ["--weights", weights, "--train", questions, "--valid", questions, "--head-dropout", 0.0, *SIZES]
-    done = run(1, "train_qa.py", *flags, "--out", folder / "one")
-    assert done.returncode == 0, done.stderr
+    run(1, train_qa.main, *flags, "--out", folder / "one")
     return folder, flags
 
 
 def test_question_answering_on_two_processes_is_the_same(qa):
     folder, flags = qa
-    done = run(2, "train_qa.py", *flags, "--out", folder / "two")
+    done = torchrun("train_qa.py", *flags, "--out", folder / "two")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("ask it:") == 1, "one process prints"
     same(folder / "one", folder / "two")
@@ -76,17 +88,15 @@ def test_question_answering_on_two_processes_is_the_same(qa):
 
 def test_question_answering_in_micro_batches_is_the_same(qa):
     folder, flags = qa
-    done = run(1, "train_qa.py", *flags, "--micro-batch", 2, "--out", folder / "micro")  # 2, 2, 2 and 1
-    assert done.returncode == 0, done.stderr
+    run(1, train_qa.main, *flags, "--micro-batch", 2, "--out", folder / "micro")  # 2, 2, 2 and 1
     same(folder / "one", folder / "micro")
 
 
 def test_pretraining_on_two_processes_and_in_micro_batches_is_the_same(tmp_path):
     sizes = "--width 16 --layers 1 --heads 2 --ffn-width 32 --vocabulary 300 --positions 128"
     flags = [*sizes.split(), "--limit-train", 36, "--limit-valid", 8, "--dropout", 0.0, "--no-half", *SIZES]
-    for name, processes, more in (("one", 1, []), ("two", 2, []), ("micro", 1, ["--micro-batch", 2])):
-        done = run(processes, "train_mlm.py", *flags, *more, "--out", tmp_path / name)
-        assert done.returncode == 0, done.stderr
+    for name, count, more in (("one", 1, []), ("two", 2, []), ("micro", 1, ["--micro-batch", 2])):
+        run(count, train_mlm.main, *flags, *more, "--out", tmp_path / name)
     assert len(log(tmp_path / "one", "loss")) == STEPS
     for name in ("two", "micro"):
         same(tmp_path / "one", tmp_path / name)
@@ -97,9 +107,8 @@ def test_image_classification_on_two_processes_is_the_same(tmp_path):
     sizes = "--weights new --image-size 16 --patch 8 --width 16 --layers 2 --heads 2 --ffn-width 24 --trainable all"
     steps = ["--batch-size", 7, "--max-steps", STEPS, "--epochs", 4, "--clip-norm", 1.0]
     flags = [*sizes.split(), *steps, "--data", "demo", "--limit-train", 36, "--limit-valid", 9]
-    for processes in (1, 2):
-        done = run(processes, "train_vit.py", *flags, "--out", tmp_path / str(processes))
-        assert done.returncode == 0, done.stderr
+    for count in (1, 2):
+        run(count, train_vit.main, *flags, "--out", tmp_path / str(count))
     same(tmp_path / "1", tmp_path / "2")
     one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in "12")
     assert two.pop("loss") == pytest.approx(one.pop("loss"), abs=1e-5)
@@ -111,17 +120,15 @@ def test_a_run_on_two_processes_goes_on_bit_by_bit(tmp_path):
     weights = tiny.write_checkpoint(tmp_path / "weights", dropout=0.1)
     questions = tiny.write_questions(tmp_path / "questions.json", tiny.examples(36))
     flags = ["--weights", weights, "--train", questions, "--valid", questions, *SIZES, "--checkpoint-every", 8]
-    done = run(2, "train_qa.py", *flags, "--out", tmp_path / "run")
-    assert done.returncode == 0, done.stderr
+    run(2, train_qa.main, *flags, "--out", tmp_path / "run")
     shutil.copytree(tmp_path / "run", tmp_path / "whole")
-    done = run(2, "train_qa.py", *flags, "--out", tmp_path / "run", "--resume")
-    assert "resumed at step 16 of 20" in done.stdout, done.stderr
+    done = run(2, train_qa.main, *flags, "--out", tmp_path / "run", "--resume")
+    assert "resumed at step 16 of 20" in done.out
     for name in ("model/model.safetensors", "predictions.json", "metrics.json", "nbest.json"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "run" / name).read_bytes(), name
     assert log(tmp_path / "whole", "loss") == log(tmp_path / "run", "loss")
-    refused = run(1, "train_qa.py", *flags, "--out", tmp_path / "run", "--resume")
-    assert refused.returncode == 2
-    assert "the run began with processes 2, now it is 1" in refused.stderr
+    refused = tiny.call(train_qa.main, *flags, "--out", tmp_path / "run", "--resume")
+    assert "the run began with processes 2, now it is 1" in refused.refusal()
 
 
 ONE_FAILS = """
@@ -142,14 +149,14 @@ main()
 
 def test_a_process_that_fails_ends_all_with_its_message(tmp_path):
     (tmp_path / "job.py").write_text(ONE_FAILS)
-    done = run(2, tmp_path / "job.py")
+    done = torchrun(tmp_path / "job.py")
     assert done.returncode != 0
     assert "error: bad.json: cannot be read by this process" in done.stderr
     assert "unreachable" not in done.stdout
 
 
 def test_a_flag_that_is_wrong_ends_all_processes(tmp_path):
-    done = run(2, "train_qa.py", "--weights", tmp_path / "absent", "--out", tmp_path / "out")
+    done = torchrun("train_qa.py", "--weights", tmp_path / "absent", "--out", tmp_path / "out")
     assert done.returncode != 0
     assert "absent: no such folder" in done.stderr
     assert not (tmp_path / "out").exists()
