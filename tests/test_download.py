@@ -45,7 +45,7 @@ def refusal(url: str, path, checksum: str = SHA256) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("checksum", [SHA256, "md5:" + hashlib.md5(DATA).hexdigest()])
+@pytest.mark.parametrize("checksum", [SHA256, "md5:" + hashlib.md5(DATA).hexdigest()], ids=["sha256", "md5"])
 def test_download_brings_a_file_and_leaves_nothing_else(url, path, checksum):
     assert download(url, path, checksum) == path
     assert path.read_bytes() == DATA

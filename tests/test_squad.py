@@ -200,7 +200,7 @@ def test_read_refuses_a_folder(tmp_path):
     assert "Is a directory" in refusal(tmp_path)
 
 
-@pytest.mark.parametrize("data", [b"", b" \n", gzip.compress(b"")])
+@pytest.mark.parametrize("data", [b"", b" \n", gzip.compress(b"")], ids=["nothing", "blank", "gzip"])
 def test_read_refuses_an_empty_file(tmp_path, data):
     (tmp_path / "set.json").write_bytes(data)
     assert refusal(tmp_path / "set.json").startswith("the file is empty")
