@@ -106,12 +106,11 @@ def main() -> None:
     pieces = cut(documents, tokenizer, job.max_length)
     valid_pieces = cut(held_out, tokenizer, job.max_length)
     folder = world.from_first(lambda: run.open_run_folder(job.out, name, job, job.resume, job.may_change))
-    if world.first:
-        parameters = sum(parameter.numel() for parameter in model.parameters())
-        print(f"{parameters:,} parameters, {tokenizer.get_vocab_size():,} tokens in the vocabulary; {len(pieces):,} "
-              f"texts to learn from; everything goes to {folder}/", flush=True)  # fmt: skip
-        if precision.remark:
-            print(precision.remark)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    print(f"{parameters:,} parameters, {tokenizer.get_vocab_size():,} tokens in the vocabulary; {len(pieces):,} "
+          f"texts to learn from; everything goes to {folder}/", flush=True)  # fmt: skip
+    if precision.remark:
+        print(precision.remark)
 
     masking = masking_for(tokenizer, job)
     train(model, pieces, masking, job, folder, world, precision)
@@ -146,7 +145,7 @@ def train(
     checkpoints = folder / "checkpoints"
     facts = {"data": run.fingerprint(pieces), "processes": world.size}
     done = checkpoint.resume(checkpoints, model, optimizer, facts, world) if job.resume else 0
-    if done and world.first:
+    if done:
         print(f"resumed at step {done} of {steps} from {checkpoints}", flush=True)
     every = 1 if device.type == "cpu" else job.print_every
     log = Log(folder, "tokens", every, window=job.print_every, extra=["accuracy"], resume_step=done, writes=world.first)
@@ -183,7 +182,7 @@ def train(
             accuracy = right / max(1, words)
             if log.add(step=step + 1, epoch=epoch + 1, loss=loss, lr=rate, count=tokens, accuracy=accuracy):
                 bar.set_postfix_str(str(log), refresh=False)
-                if (step + 1) % job.print_every == 0 and world.first:
+                if (step + 1) % job.print_every == 0:
                     mean = log.rows[-1]["running_mean"]
                     bar.write(f"Epoch [{epoch + 1}] Batch [{batch_number + 1}] - Loss = {mean:.4f}")
                 stopping = world.any(stop.signal)

@@ -95,23 +95,21 @@ def main() -> None:
     if job.max_length > model.config.positions:
         raise RunError(f"max_length {job.max_length}: {job.weights} has {model.config.positions} positions; lower it")
     folder = world.from_first(lambda: run.open_run_folder(job.out, name, job, job.resume, job.may_change))
-    if world.first:
-        if job.valid == "demo":
-            squad.write(folder / "valid.json", valid_examples)  # for qa.predict and qa.evaluate
-        parameters = sum(parameter.numel() for parameter in model.parameters())
-        print(f"{job.weights}: {parameters:,} parameters; {len(train_examples):,} questions to train on, "
-              f"{len(valid_examples):,} to validate; everything goes to {folder}/", flush=True)  # fmt: skip
-        if precision.remark:
-            print(precision.remark)
+    if world.first and job.valid == "demo":
+        squad.write(folder / "valid.json", valid_examples)  # for qa.predict and qa.evaluate
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    print(f"{job.weights}: {parameters:,} parameters; {len(train_examples):,} questions to train on, "
+          f"{len(valid_examples):,} to validate; everything goes to {folder}/", flush=True)  # fmt: skip
+    if precision.remark:
+        print(precision.remark)
 
     losses = train(model, train_features, job, folder, world, precision)
     if world.first:
         save_pretrained(model, folder / "model", tokenizer)
         plot_losses(losses, job.print_every, folder)
     scores = evaluate(model, valid_examples, valid_features, job, folder, world, precision)
-    if world.first:
-        print_scores(scores, time.monotonic() - began)
-        print(f"ask it:  python -m qa.ask --model {folder}/model")
+    print_scores(scores, time.monotonic() - began)
+    print(f"ask it:  python -m qa.ask --model {folder}/model")
 
 
 def train(
@@ -131,7 +129,7 @@ def train(
     checkpoints = folder / "checkpoints"
     facts = {"data": run.fingerprint(features), "processes": world.size}
     done = checkpoint.resume(checkpoints, model, optimizer, facts, world) if job.resume else 0
-    if done and world.first:
+    if done:
         print(f"resumed at step {done} of {steps} from {checkpoints}", flush=True)
     every = 1 if device.type == "cpu" else job.print_every
     log = Log(folder, "tokens", every, resume_step=done, writes=world.first)
@@ -168,7 +166,7 @@ def train(
             stopping = False
             if log.add(step=step + 1, epoch=epoch + 1, loss=loss, lr=rate, count=tokens):
                 bar.set_postfix_str(str(log), refresh=False)
-                if (batch_number + 1) % job.print_every == 0 and world.first:
+                if (batch_number + 1) % job.print_every == 0:
                     mean = log.rows[-1]["running_mean"]
                     bar.write(f"Epoch [{epoch + 1}] Batch [{batch_number + 1}] - Loss = {mean:.4f}")
                 stopping = world.any(stop.signal)

@@ -99,10 +99,9 @@ def main() -> None:
     freeze(model, job.trainable)
     hold_key_biases(model)
     folder = world.from_first(lambda: run.open_run_folder(job.out, name, job, job.resume, job.may_change))
-    if world.first:
-        print(f"{job.weights}: {len(train_set):,} images to train on, {len(valid_set):,} to validate, "
-              f"{len(train_set.classes)} classes; everything goes to {folder}/", flush=True)  # fmt: skip
-        print(*filter(None, [listing(model), precision.remark]), sep="\n", flush=True)
+    print(f"{job.weights}: {len(train_set):,} images to train on, {len(valid_set):,} to validate, "
+          f"{len(train_set.classes)} classes; everything goes to {folder}/", flush=True)  # fmt: skip
+    print(*filter(None, [listing(model), precision.remark]), sep="\n", flush=True)
 
     losses = train(model, train_set, settings, job, folder, world, precision)
     with precision.autocast():
@@ -143,7 +142,7 @@ def train(
     checkpoints = folder / "checkpoints"
     facts = {"data": data_hash(images.pictures), "labels": run.fingerprint([[images.labels]]), "processes": world.size}
     done = checkpoint.resume(checkpoints, model, optimizer, facts, world) if job.resume else 0
-    if done and world.first:
+    if done:
         print(f"resumed at step {done} of {steps} from {checkpoints}", flush=True)
     every = 1 if device.type == "cpu" else job.print_every
     log = Log(folder, "images", every, resume_step=done, writes=world.first)
@@ -151,7 +150,8 @@ def train(
         run.compile_layers(model)
 
     model.train()
-    logits_of = way_to_logits(model, images, settings, job) if done < steps else None
+    mine = images.take(range(world.rank, len(images), world.size))  # the images that this process sees, now and later
+    logits_of = way_to_logits(model, mine, settings, job) if done < steps and len(mine) else None
     with (
         run.Stop() as stop,
         tqdm(total=steps, initial=done, unit="step", desc="training", disable=not world.first) as bar,
@@ -166,9 +166,9 @@ def train(
 
             chosen = order[batch_number * job.batch_size : (batch_number + 1) * job.batch_size]
             loss = torch.zeros((), device=device)
-            for part in run.chunks(world.share(chosen), job.micro_batch):
+            for part in run.chunks(chosen[chosen % world.size == world.rank], job.micro_batch):
                 with precision.autocast():
-                    logits = logits_of(part).float()
+                    logits = logits_of(part // world.size).float()  # (B, K)
                     total = F.cross_entropy(logits, labels[part], reduction="sum", label_smoothing=job.label_smoothing)
                 precision.backward(total / len(chosen))
                 loss += total.detach() / len(chosen)
@@ -179,7 +179,7 @@ def train(
             stopping = False
             if log.add(step=step + 1, epoch=epoch + 1, loss=loss, lr=rate, count=len(chosen)):
                 bar.set_postfix_str(str(log), refresh=False)
-                if (batch_number + 1) % job.print_every == 0 and world.first:
+                if (batch_number + 1) % job.print_every == 0:
                     mean = log.rows[-1]["running_mean"]
                     bar.write(f"Epoch [{epoch + 1}] Batch [{batch_number + 1}] - Loss = {mean:.4f}")
                 stopping = world.any(stop.signal)

@@ -13,7 +13,9 @@ some gradients while others are still being computed.
 
 import atexit
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -33,7 +35,7 @@ class World(NamedTuple):
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes files and prints."""
+        """Whether this is the process that writes files, and whose prints are seen."""
         return self.rank == 0
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
@@ -93,7 +95,8 @@ ALONE = World()
 def join(device: str) -> World:
     """Meet the other processes that torchrun started, if it did. RunError where they cannot be found.
 
-    device: "cpu" or "cuda"; on GPUs each process of a machine takes its own.
+    device: "cpu" or "cuda"; on GPUs each process of a machine takes its own. What the others than the first print on
+    stdout goes nowhere from here on; errors, on stderr, are everybody's.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
@@ -105,7 +108,10 @@ def join(device: str) -> World:
     except (RuntimeError, ValueError) as error:
         raise RunError(f"the processes cannot meet ({_first_line(error)}); start them with torchrun") from error
     atexit.register(dist.destroy_process_group)
-    return World(dist.get_rank(), size)
+    world = World(dist.get_rank(), size)
+    if not world.first:
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - open until the process ends
+    return world
 
 
 def _first_line(error: Exception) -> str:
