@@ -262,7 +262,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_unpacked():
 
 def test_all_pictures_are_prepared_in_order():
     pictures = np.stack([drawn(40, 40, seed) for seed in range(30)])
-    together = prepare_all(pictures, Preprocessing(), workers=3, quiet=True)
+    together = prepare_all(pictures, Preprocessing(), quiet=True)
     assert together.dtype == torch.uint8
     for number in range(30):
         assert np.array_equal(together[number].numpy(), prepare(pictures[number], Preprocessing()))

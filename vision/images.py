@@ -6,6 +6,7 @@ are done once, in parallel, and their result is a quarter of the size of the las
 
 import dataclasses
 import io
+import os
 import warnings
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -218,10 +219,8 @@ def prepare(source: str | Path | bytes | np.ndarray, settings: Preprocessing) ->
     return np.asarray(picture).transpose(2, 0, 1)
 
 
-def prepare_all(
-    sources: Sequence[str | Path | np.ndarray], settings: Preprocessing, workers: int = 2, quiet: bool = False
-) -> Tensor:
-    """All pictures, (N, 3, H, W) uint8, by `workers` threads: Pillow works outside of Python's lock.
+def prepare_all(sources: Sequence[str | Path | np.ndarray], settings: Preprocessing, quiet: bool = False) -> Tensor:
+    """All pictures, (N, 3, H, W) uint8, by as many threads as there are cores: Pillow works outside of Python's lock.
 
     Raises DataError where they come out in different sizes.
     """
@@ -237,7 +236,7 @@ def prepare_all(
             )
         pictures[number] = torch.from_numpy(np.ascontiguousarray(picture))
 
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         done = pool.map(fill, range(len(sources)))
         for _ in tqdm(done, total=len(sources), unit="image", desc="preparing", disable=quiet or None, leave=False):
             pass

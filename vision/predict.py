@@ -13,6 +13,7 @@ from tqdm import tqdm
 from minitransformer.errors import RunError, WeightsError, command_line, printable
 from minitransformer.flags import FlagParser
 from minitransformer.run import choose_device
+from minitransformer.vit import images_at_once
 from vision.images import Images, Preprocessing, normalise, prepare_all, read_settings
 from weights import load_pretrained
 from weights.load import read_labels
@@ -27,7 +28,7 @@ def pixels(images: Images, settings: Preprocessing) -> Tensor:
 
 @torch.no_grad()
 def classify(model: nn.Module, images: Images, settings: Preprocessing, batch_size: int) -> Tensor:
-    """Logits of all images, (N, K), on the CPU.
+    """Logits of all images, (N, K), on the CPU. batch_size: images at once on a GPU.
 
     Raises RunError where a logit is not finite: such a model has no answers.
     """
@@ -35,7 +36,7 @@ def classify(model: nn.Module, images: Images, settings: Preprocessing, batch_si
     device = next(model.parameters()).device
     logits = []
     with tqdm(total=len(images), desc="looking", unit="image", leave=False, disable=None) as bar:
-        for chosen in torch.arange(len(images)).split(batch_size):
+        for chosen in torch.arange(len(images)).split(images_at_once(model.config, device, batch_size)):
             logits.append(model(pixels(images.take(chosen), settings).to(device)).cpu())
             if not logits[-1].isfinite().all():
                 raise RunError("the model answers with NaN: its weights are damaged, or its training has diverged")

@@ -33,6 +33,8 @@ from tqdm import tqdm
 
 from minitransformer import files
 from minitransformer.errors import RunError
+from minitransformer.run import ahead
+from minitransformer.vit import images_at_once
 
 VERSION = 1  # of what is kept; raise it when `keep` changes, so that older files are not used
 
@@ -140,20 +142,23 @@ def open_cache(
 ) -> Tensor:
     """What is kept of all images, (N, rows, C) float32, on the model's device or mapped from a file.
 
-    pixels: numbers of images -> (B, 3, H, W). count: N. budget: bytes that may stay in memory; what is larger goes to
-    a file in `folder`, from which the system loads what a step asks for. A later run takes the file when its key, a
-    hash of the frozen weights and of `inputs`, is the same. Raises RunError where the file has no room.
+    pixels: numbers of images -> (B, 3, H, W), asked for batch by batch, so that they are never all there. count: N.
+    batch_size: images at once on a GPU. budget: bytes that may stay in memory; what is larger goes to a file in
+    `folder`, from which the system loads what a step asks for. A later run takes the file when its key, a hash of the
+    frozen weights and of `inputs`, is the same. Raises RunError where the file has no room.
     """
     device = next(model.parameters()).device
     frozen = f"the embedding and {first} of {len(model.encoder.blocks)} blocks are frozen and run once"
     shape = (count, *keep(model, pixels(torch.arange(1)), first).shape[1:])
     size = 4 * math.prod(shape)  # float32
+    batch_size = images_at_once(model.config, device, batch_size)
 
     def passes() -> Iterator[Tensor]:
+        batches = ahead(map(pixels, torch.arange(count).split(batch_size)), device)
         with tqdm(total=count, unit="image", desc="frozen trunk") as bar:
-            for chosen in torch.arange(count).split(batch_size):
-                yield keep(model, pixels(chosen), first)
-                bar.update(len(chosen))
+            for batch in batches:
+                yield keep(model, batch, first)
+                bar.update(len(batch))
 
     if size <= budget:
         print(f"{frozen}; what they give, {size / 1e9:.2f} GB, stays in memory", flush=True)
