@@ -1,8 +1,12 @@
-"""What the benchmarks share: the machine they ran on, a table, HF's copy of our model, and what a step must compute."""
+"""What the benchmarks share: processes that measure, a table, HF's copy of our model, and what a step must compute."""
 
+import json
 import os
 import platform
+import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +24,8 @@ from qa.features import Batch
 from weights import save_pretrained
 
 RACE_HEAD = ("contender", "median", "least to most", "speed-up")
-MATRIX = 2048  # side of the square matrices whose product shows what the machine can do
+MATRIX = {"cpu": 2048, "cuda": 8192}  # side of the square matrices whose product shows what the machine can do
+CPU = torch.device("cpu")
 
 
 def flops_per_step(lengths: Sequence[int], config: BertConfig | AlbertConfig) -> int:
@@ -49,16 +54,57 @@ def flops_per_step(lengths: Sequence[int], config: BertConfig | AlbertConfig) ->
     return 3 * (layers * layer + ends)
 
 
-def matrix_rate(repeats: int = 5) -> float:
-    """Floating point operations a second of a large float32 matrix product, the best of `repeats`."""
-    a, b = torch.rand(2, MATRIX, MATRIX)
-    return 2 * MATRIX**3 / min(seconds_of(lambda: a @ b) for _ in range(repeats + 1))  # the first warms up
+def matrix_rate(device: torch.device = CPU, dtype: torch.dtype = torch.float32, repeats: int = 5) -> float:
+    """Floating point operations a second of a large matrix product, the best of `repeats`."""
+    side = MATRIX[device.type]
+    a, b = torch.rand(2, side, side, device=device).to(dtype)
+    return 2 * side**3 / min(seconds_of(lambda: a @ b, device) for _ in range(repeats + 1))  # the first warms up
 
 
-def seconds_of(call: Callable[[], Any]) -> float:
+def seconds_of(call: Callable[[], Any], device: torch.device = CPU) -> float:
+    """What the call takes, with the work that it leaves to a GPU."""
+    finish_work(device)
     began = time.perf_counter()
     call()
+    finish_work(device)
     return time.perf_counter() - began
+
+
+def finish_work(device: torch.device) -> None:
+    """Wait for what a GPU still has to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_memory(device: torch.device = CPU) -> int:
+    """Bytes: the most that this process has held in memory, or on a GPU in torch's tensors."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in KiB, on macOS in bytes
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def in_turns(module: str, contenders: Sequence[str], rounds: int, *flags: str) -> dict[str, list[dict[str, Any]]]:
+    """What `python -m module`, with this command's flags, `flags` and `--contender NAME`, prints as JSON at its end.
+
+    Each contender runs once a round in a process of its own, so that its peak memory is its own. That peak outlives
+    exec, so the process that calls this must stay smaller than those: it starts them and does no more.
+    """
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
+    for number in range(rounds):
+        for name in contenders:
+            results[name].append(in_fresh_process(module, *flags, "--contender", name))
+            seconds = ", ".join(f"{step:.3g}" for step in results[name][-1]["seconds"])
+            print(f"round {number + 1}, {name}: {seconds} s", file=sys.stderr, flush=True)
+    return results
+
+
+def in_fresh_process(module: str, *flags: str) -> dict[str, Any]:
+    """The JSON in the last line that `python -m module` prints, with this command's flags and `flags`."""
+    child = subprocess.run([sys.executable, "-m", module, *sys.argv[1:], *flags], stdout=subprocess.PIPE, text=True)
+    if child.returncode:
+        raise SystemExit(child.returncode)  # its own message stands above
+    return json.loads(child.stdout.splitlines()[-1])
 
 
 def race(contenders: Mapping[str, Callable[[], Any]], rounds: int) -> list[list[str]]:
@@ -98,7 +144,7 @@ def machine(threads: int | None = None) -> str:
     return f"{cpu}, {os.cpu_count()} cores, {threads} threads, torch {torch.__version__}, {date.today()}"
 
 
-def hf_copy(model: nn.Module) -> nn.Module:
+def hf_copy(model: nn.Module, auto_class: str = "AutoModelForQuestionAnswering") -> nn.Module:
     """transformers' model with the weights of ours, as anybody would load it, in evaluation mode.
 
     It goes by way of a folder, so a head that was fresh in ours is the same in the copy.
@@ -109,7 +155,7 @@ def hf_copy(model: nn.Module) -> nn.Module:
     transformers.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:
         save_pretrained(model, folder)
-        return transformers.AutoModelForQuestionAnswering.from_pretrained(folder, dtype=torch.float32).eval()
+        return getattr(transformers, auto_class).from_pretrained(folder, dtype=torch.float32).eval()
 
 
 class HFReader(nn.Module):

@@ -1,33 +1,53 @@
-"""Seconds and memory of a training step: ours against HF's model, on the same examples in the same order.
+"""Seconds and peak memory of a QA training step, on the batches that train_qa.py would take.
 
 python -m bench.train_step --weights DIR --data FILE
 
-Contenders: ours; HF padded to --max-length; HF padded to the longest of the batch; with --explicit, ours with the
-formula of attention.py on the padded batch. All train float32 with the dropouts that config.json names and the same
-fused AdamW; HF has its default attention, sdpa, and computes its own loss. A round runs each once, in a process of
-its own, so that peak memory is its own; rounds repeat, A B C A B C, so that a machine that slows down slows all.
+Contenders: ours; HF padded to --max-length; HF padded to the longest of the batch; HF with length grouping, the same
+examples sorted into batches of like length by transformers' own function; and, where accelerate is installed, HF's
+Trainer with what run_qa.py leaves at its defaults: all padded to --max-length, AdamW, clipping, the linear schedule,
+its data loader. --explicit adds ours with the formula of attention.py on the padded batch, --compile the first three
+once more after torch.compile. All train with the dropouts that config.json names and a fused AdamW; HF has its default
+attention, sdpa, and computes its own loss. A round runs each once, in a process of its own, so that peak memory is its
+own; rounds repeat, A B C A B C, so that a machine that slows down slows all.
 """
 
 import argparse
+import itertools
 import json
-import resource
 import statistics
-import subprocess
-import sys
+import tempfile
+import time
+from importlib.util import find_spec
 
 import torch
+from torch import nn
 
-from bench.common import HFReader, flops_per_step, machine, matrix_rate, seconds_of, spread, table, widen
+from bench.common import (
+    HFReader,
+    finish_work,
+    flops_per_step,
+    in_turns,
+    machine,
+    matrix_rate,
+    peak_memory,
+    seconds_of,
+    spread,
+    table,
+    widen,
+)
 from minitransformer.attention import SelfAttention, explicit_attention
 from minitransformer.errors import command_line
 from minitransformer.flags import FlagParser
-from minitransformer.run import epoch_order
+from minitransformer.precision import Precision
+from minitransformer.run import choose_device, chunks, compile_layers, epoch_order, move
 from qa import squad
-from qa.features import Batch, collate, featurise
+from qa.features import Batch, Feature, collate, featurise
 from qa.predict import span_loss
 from weights import load_pretrained, load_tokenizer
 
 SEED = 0
+OURS, PADDED, PER_BATCH, GROUPED = "ours", "HF padded to max", "HF padded per batch", "HF with length grouping"
+TRAINER = "HF Trainer as run_qa.py has it, padded to max"
 HEAD = ("contender", "median step", "least to most", "time over ours", "peak memory", "useful work", "first loss")
 
 
@@ -38,21 +58,22 @@ def main() -> None:
         print(json.dumps(measure(args)))
         return
 
-    # ru_maxrss outlives exec, so this process must stay smaller than its children: it starts them and does no more.
-    contenders = ["ours", "HF padded to max", "HF padded per batch", *(["ours, explicit"] if args.explicit else [])]
-    results: dict[str, list[dict]] = {name: [] for name in contenders}
-    for number in range(args.rounds):
-        for name in contenders:
-            results[name].append(in_fresh_process(name))
-            steps = ", ".join(f"{seconds:.2f}" for seconds in results[name][-1]["seconds"])
-            print(f"round {number + 1}, {name}: {steps} s", file=sys.stderr, flush=True)
-
-    rate = max(run["matrix_rate"] for run in results["ours"])
-    ours = statistics.median(seconds for run in results["ours"] for seconds in run["seconds"])
+    contenders = [OURS, PADDED, PER_BATCH, GROUPED]
+    if find_spec("accelerate"):
+        contenders.append(TRAINER)
+    if args.explicit:
+        contenders.append(f"{OURS}, explicit")
+    if args.compile:
+        contenders += [f"{name}, compiled" for name in (OURS, PADDED, PER_BATCH)]
+    results = in_turns("bench.train_step", contenders, args.rounds)
+    rate = max(run["matrix_rate"] for run in results[OURS])
+    ours = statistics.median(seconds for run in results[OURS] for seconds in run["seconds"])
     rows = [row(name.replace("max", str(args.max_length)), runs, ours, rate) for name, runs in results.items()]
     print(table(HEAD, *rows))
-    print(f"\n{machine(args.threads)}; batch {args.batch_size}, {args.rounds} rounds of {args.steps} steps; a float32 "
-          f"matrix product makes {rate / 1e9:.0f} GFLOP/s")  # fmt: skip
+    print(f"\n{machine(args.threads)}; batch {args.batch_size}, {args.rounds} rounds of {args.steps} steps; a matrix "
+          f"product makes {rate / 1e9:,.0f} GFLOP/s in {results[OURS][0]['dtype']}")  # fmt: skip
+    if TRAINER not in results:
+        print(f"{TRAINER}: not measured, it needs accelerate (pip install -e '.[bench]')")
 
 
 def parse() -> argparse.Namespace:
@@ -65,65 +86,117 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=4, help="timed steps in a round, after one that warms up (4)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--explicit", action="store_true", help="also ours with padded, explicit attention")
+    parser.add_argument("--compile", action="store_true", help="also with torch.compile")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--precision", default="float32", choices=("float32", "mixed"), help="as in train_qa.py")
     parser.add_argument("--contender", help=argparse.SUPPRESS)  # what a child process is to measure
     return parser.parse_args()
-
-
-def in_fresh_process(contender: str) -> dict:
-    command = [sys.executable, "-m", "bench.train_step", *sys.argv[1:], "--contender", contender]
-    child = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-    if child.returncode:
-        raise SystemExit(child.returncode)  # its own message stands above
-    return json.loads(child.stdout)
 
 
 def measure(args: argparse.Namespace) -> dict:
     """One contender in this process: the first loss without dropout, the seconds of each step, the peak memory."""
     torch.set_num_threads(args.threads)
+    precision = Precision(args.precision, choose_device(args.device))
     torch.manual_seed(SEED)  # of a fresh head, so that every contender has the same
     model = load_pretrained(args.weights, "question-answering")
     config = model.config
-    batches = read_batches(args, config.pad_id)
-    lengths = [batch.attention_mask.sum(1).tolist() for batch in batches]
-    if args.contender == "HF padded to max":
+    first, *features = read_features(args)  # lists, one for a step
+    if args.contender == GROUPED:
+        features = grouped(features)
+    batches = [collate(part, config.pad_id) for part in (first, *features)]
+    if PADDED in args.contender or args.contender == TRAINER:
         batches = [widen(batch, args.max_length, config.pad_id) for batch in batches]
-    if args.contender == "ours, explicit":
+    if "explicit" in args.contender:
         for module in model.modules():
             if isinstance(module, SelfAttention):
                 module.attend = explicit_attention
     if args.contender.startswith("HF"):
         model = HFReader(model)
+    model.to(precision.device).eval()
+    with torch.no_grad(), precision.autocast():
+        first_loss = loss_of(model, move(batches[0], precision.device)).item()
+    if "compiled" in args.contender:
+        model.hf.compile() if isinstance(model, HFReader) else compile_layers(model)
 
-    model.eval()
-    with torch.no_grad():
-        first_loss = loss_of(model, batches[0]).item()
     model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5, weight_decay=0.01, fused=True)
-
-    def step(batch: Batch) -> None:
-        loss = hf_loss(model.hf, batch) if isinstance(model, HFReader) else loss_of(model, batch)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    seconds = [seconds_of(lambda batch=batch: step(batch)) for batch in batches]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in KiB, on macOS in bytes
+    seconds = (
+        trainer_seconds(model.hf, batches, args) if args.contender == TRAINER else steps(model, batches, precision)
+    )
     return {
         "loss": first_loss,
-        "seconds": seconds[1:],  # the first reserves memory and AdamW's state
-        "peak": peak if sys.platform == "darwin" else peak * 1024,
-        "flops": sum(flops_per_step(texts, config) for texts in lengths[1:]),
-        "matrix_rate": matrix_rate() if args.contender == "ours" else None,
+        "seconds": seconds,
+        "peak": peak_memory(precision.device),
+        "flops": sum(flops_per_step([len(feature.input_ids) for feature in part], config) for part in features),
+        "matrix_rate": matrix_rate(precision.device, precision.dtype) if args.contender == OURS else None,
+        "dtype": str(precision.dtype).removeprefix("torch."),
     }
 
 
-def read_batches(args: argparse.Namespace, pad_id: int) -> list[Batch]:
-    """One batch more than are timed, from the beginning of the order in which train_qa.py would take the examples."""
+def steps(model: nn.Module, batches: list[Batch], precision: Precision) -> list[float]:
+    """Seconds of each step but the first, which reserves memory and AdamW's state."""
+    parameters = list(model.parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=5e-5, weight_decay=0.01, fused=True)
+
+    def step(batch: Batch) -> None:
+        batch = move(batch, precision.device)
+        with precision.autocast():
+            loss = hf_loss(model.hf, batch) if isinstance(model, HFReader) else loss_of(model, batch)
+        precision.backward(loss)
+        precision.step(optimizer, parameters, clip_norm=0.0)
+
+    return [seconds_of(lambda batch=batch: step(batch), precision.device) for batch in batches][1:]
+
+
+def trainer_seconds(hf: nn.Module, batches: list[Batch], args: argparse.Namespace) -> list[float]:
+    """The same of HF's Trainer, from the end of a step to the end of the next."""
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+
+    examples = [
+        {"input_ids": ids, "token_type_ids": types, "attention_mask": mask.long(), "start_positions": start,
+         "end_positions": end}
+        for batch in batches
+        for ids, types, mask, _, start, end in zip(*batch, strict=True)
+    ]  # fmt: skip
+    ends: list[float] = []
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, *_: object, **__: object) -> None:
+            finish_work(next(hf.parameters()).device)
+            ends.append(time.perf_counter())
+
+    with tempfile.TemporaryDirectory() as folder:
+        settings = TrainingArguments(
+            folder,
+            per_device_train_batch_size=args.batch_size,
+            num_train_epochs=1,
+            train_sampling_strategy="sequential",  # the examples come in our order
+            save_strategy="no",
+            disable_tqdm=True,
+            use_cpu=args.device == "cpu",
+            bf16=args.precision == "mixed" and args.device == "cuda",
+        )
+        Trainer(hf, settings, train_dataset=examples, callbacks=[Clock()]).train()
+    return [later - sooner for sooner, later in itertools.pairwise(ends)]
+
+
+def grouped(parts: list[list[Feature]]) -> list[list[Feature]]:
+    """The same features in batches of like length, as transformers' Trainer groups them within fifty batches."""
+    from transformers.trainer_pt_utils import get_length_grouped_indices
+
+    features = [feature for part in parts for feature in part]
+    size = len(parts[0])
+    generator = torch.Generator().manual_seed(SEED)
+    lengths = [len(feature.input_ids) for feature in features]
+    order = get_length_grouped_indices(lengths, size, mega_batch_mult=50, generator=generator)
+    return [[features[index] for index in part] for part in chunks(order, size)]
+
+
+def read_features(args: argparse.Namespace) -> list[list[Feature]]:
+    """Those of one batch more than are timed, from the beginning of train_qa.py's order of the examples."""
     examples = squad.read(args.data)
     chosen = epoch_order(len(examples), SEED, epoch=0)[: (args.steps + 1) * args.batch_size].tolist()
     features = featurise([examples[i] for i in chosen], load_tokenizer(args.weights), args.max_length)
-    batches = [features[i : i + args.batch_size] for i in range(0, len(features), args.batch_size)]
-    return [collate(batch, pad_id) for batch in batches]
+    return list(chunks(features, args.batch_size))
 
 
 def loss_of(model: torch.nn.Module, batch: Batch) -> torch.Tensor:

@@ -1,28 +1,37 @@
 """Every benchmark runs to its end on a tiny checkpoint, and the operations it counts are those that torch counts."""
 
 import dataclasses
+import importlib
 import json
-import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import tiny
-from bench import cost, shape
+from bench import __main__ as page
+from bench import common, cost, shape, train_step, vision
 from bench.common import flops_per_step, table
 from bench.spans import postprocess_qa_predictions
 from minitransformer import albert, bert
 from minitransformer.attention import SelfAttention, explicit_attention
+from minitransformer.errors import RunError
 from qa.features import Feature
 from qa.predict import span_loss
 from qa.squad import Example
+from vision.trunk import keep
+from weights.new_model import new_classifier
 
-ROOT = Path(__file__).parents[1]
+PICTURES = {"--limit-train": 12, "--batch-size": 6, "--micro-batch": 4, "--epochs": 3, "--image-size": 28, "--patch": 7,
+            "--width": 24, "--layers": 2, "--heads": 3, "--ffn-width": 48, "--trainable": "blocks.1 classifier",
+            "--threads": 1}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +44,30 @@ def questions(tmp_path_factory) -> Path:
     return tiny.write_questions(tmp_path_factory.mktemp("bench") / "questions.json")
 
 
+def call(module: str, *flags: object) -> tiny.Outcome:
+    return tiny.call(importlib.import_module(module).main, *flags)
+
+
 def run(module: str, *flags: object) -> str:
     """What `python -m module` prints."""
-    command = [sys.executable, "-m", module, *map(str, flags)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    done = call(module, *flags)
+    assert done.status == 0, done.err
+    return done.out
+
+
+@pytest.fixture(autouse=True)
+def no_new_processes(monkeypatch):
+    """What the benchmarks start runs here: a new Python would first import torch and transformers for ten seconds."""
+
+    def start(command: list[str], **_: object) -> subprocess.CompletedProcess:
+        _, _, module, *flags = command
+        done = call(module, *flags)
+        sys.stderr.write(done.err)
+        return subprocess.CompletedProcess(command, done.status, done.out)
+
+    monkeypatch.setitem(common.MATRIX, "cpu", 64)
+    for module in (common, page):
+        monkeypatch.setattr(module, "subprocess", SimpleNamespace(run=start, PIPE=subprocess.PIPE))
 
 
 def cells(printed: str) -> list[list[str]]:
@@ -54,10 +80,24 @@ def test_train_step_measures_all_contenders_on_the_same_loss(checkpoint, questio
     sizes = ("--batch-size", 2, "--max-length", 64, "--rounds", 1, "--steps", 1, "--threads", 1)
     printed = run("bench.train_step", "--weights", checkpoint, "--data", questions, *sizes)
     head, *rows = cells(printed)
-    assert [row[0] for row in rows] == ["ours", "HF padded to 64", "HF padded per batch"]
+    trainer = ["HF Trainer as run_qa.py has it, padded to 64"] if find_spec("accelerate") else []
+    assert [row[0] for row in rows] == [
+        "ours", "HF padded to 64", "HF padded per batch", "HF with length grouping", *trainer
+    ]  # fmt: skip
     losses = [float(row[head.index("first loss")]) for row in rows]
-    assert losses == pytest.approx([losses[0]] * 3, abs=2e-6)
-    assert "torch" in printed.splitlines()[-1]
+    assert losses == pytest.approx([losses[0]] * len(rows), abs=2e-6)
+    assert "torch" in printed
+    assert ("not measured" in printed) != bool(trainer)
+
+
+def test_length_grouping_keeps_the_features_and_pads_less():
+    random = np.random.default_rng(0)
+    lengths = random.integers(1, 100, 64)
+    parts = [[Feature(0, np.zeros(n, np.int32), *[None] * 5) for n in lengths[i : i + 8]] for i in range(0, 64, 8)]
+    sizes = [[len(feature.input_ids) for feature in part] for part in train_step.grouped(parts)]
+    assert sorted(size for part in sizes for size in part) == sorted(lengths)
+    assert [len(part) for part in sizes] == [8] * 8
+    assert sum(map(max, sizes)) < 0.7 * sum(max(lengths[i : i + 8]) for i in range(0, 64, 8))
 
 
 def test_a_random_albert_of_a_public_shape_is_measured_too(checkpoint, questions, tmp_path, monkeypatch):
@@ -72,7 +112,7 @@ def test_a_random_albert_of_a_public_shape_is_measured_too(checkpoint, questions
     sizes = ("--batch-size", 2, "--max-length", 64, "--rounds", 1, "--steps", 1, "--threads", 1)
     head, *rows = cells(run("bench.train_step", "--weights", tmp_path / "albert", "--data", questions, *sizes))
     losses = [float(row[head.index("first loss")]) for row in rows]
-    assert losses == pytest.approx([losses[0]] * 3, abs=2e-6)
+    assert losses == pytest.approx([losses[0]] * len(rows), abs=2e-6)
 
 
 def test_the_memory_that_waits_is_that_of_its_tensors():
@@ -92,6 +132,48 @@ def test_the_cost_of_a_run_is_counted_from_its_shapes(monkeypatch):
     assert rows["parameters"] == f"{sum(p.numel() for p in random_albert().parameters()):,}"
 
 
+def flags(**changes: object) -> list[object]:
+    given = PICTURES | {f"--{name.replace('_', '-')}": value for name, value in changes.items()}
+    return [word for flag in given.items() for word in flag]
+
+
+def test_the_vision_recipe_gives_hf_the_same_losses():
+    printed = run("bench.vision", *flags())
+    head, ours, *hf, limit = cells(printed)
+    assert [row[0] for row in (ours, *hf)] == list(vision.CONTENDERS)
+    assert float(ours[head.index("time over ours")]) == 1
+    assert "of the trunk pass" in ours[head.index("a further epoch")]
+    assert limit[0].startswith("limit")
+    assert "12 images, 3 epochs, 6 steps" in printed
+    assert 0 < float(printed.split("differ by ")[1].split()[0]) < 1e-5
+
+
+def test_the_vision_recipe_says_what_it_did_not_measure():
+    _, ours, *hf, _ = cells(run("bench.vision", *flags(hf_steps=1)))
+    assert ours[0] == "ours"
+    assert [row[0] for row in hf] == [f"{name}; computed from 1 of 6 steps" for name in vision.CONTENDERS[1:]]
+
+
+def test_other_work_is_not_compared():
+    refused = call("bench.vision", *flags(hf_steps=1, trainable="classifier"))
+    assert refused.status == 2
+    assert "error: --trainable: HF's rows train the last block and the classifier, not classifier" in refused.err
+    results = {name: [{"losses": [2.0, 1.0]}] for name in vision.CONTENDERS}
+    assert vision.largest_difference(results, exact=True) == 0
+    results[vision.PREPARED] = [{"losses": [2.0, 1.001]}]
+    assert vision.largest_difference(results, exact=False) == pytest.approx(0.001)
+    with pytest.raises(RunError, match=r"step 2: the loss of ours is 1.0, that of HF, pictures prepared once 1.001"):
+        vision.largest_difference(results, exact=True)
+
+
+def test_flops_of_the_trunk_are_those_that_torch_counts():
+    sizes = {"image_size": 28, "patch": 7, "width": 24, "layers": 3, "heads": 3, "ffn_width": 48}
+    model = new_classifier(distilled=True, classes=5, **sizes)
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # the fused kernel is not counted
+        keep(model, torch.randn(1, 3, 28, 28), first=2)
+    assert vision.flops_of_trunk(model.config) == counter.get_total_flops()
+
+
 def test_features_of_ours_and_of_hf_are_equal(checkpoint, questions):
     sizes = ("--max-length", 32, "--stride", 4, "--rounds", 1)
     printed = run("bench.features", "--weights", checkpoint, "--data", questions, *sizes)
@@ -103,6 +185,52 @@ def test_spans_of_ours_and_of_the_loop_are_equal(checkpoint, questions):
     printed = run("bench.spans", "--weights", checkpoint, "--data", questions, "--rounds", 1, "--threads", 1)
     assert len(cells(printed)) == 1 + 2 * 3
     assert printed.count("0 best spans that the loop missed") == 2  # contexts this short are wholly among the 20 best
+
+
+def test_an_epoch_is_measured_whole_and_hfs_is_computed(checkpoint, questions):
+    sizes = ("--examples", 20, "--batch-size", 4, "--max-length", 64, "--hf-steps", 1, "--threads", 1)
+    printed = run("bench.epoch", "--weights", checkpoint, "--train", questions, *sizes)
+    head, ours, *hf = cells(printed)
+    assert ours[0] == "ours"
+    assert {row[0].split(", computed")[1] for row in hf} == {" from 1 steps"}
+    assert float(ours[head.index("an epoch")].split()[0]) > 0
+    assert "20 questions, batch 4" in printed
+
+
+def test_the_page_holds_every_section_its_command_and_what_failed(tmp_path, monkeypatch):
+    """The commands themselves have tests of their own."""
+
+    def start(command: list[str], **_: object) -> subprocess.CompletedProcess:
+        broken = "bench.spans" in command
+        return subprocess.CompletedProcess(command, int(broken), "" if broken else f"| table of {command[2]} |\n")
+
+    monkeypatch.setattr(page, "subprocess", SimpleNamespace(run=start, PIPE=subprocess.PIPE))
+    done = tiny.call(page.main, "--work", tmp_path / "work", "--out", tmp_path / "page.md", "--rounds", 1)
+    assert (done.status, done.err.splitlines()[-1].split(";")[0]) == (2, "error: not measured: Spans and answers")
+    text = (tmp_path / "page.md").read_text()
+    assert text.strip() == done.out.strip()
+    assert text.count("## ") == 4
+    assert f"    python -m bench.features --weights demo-bert-fa --data {tmp_path}/work/questions.json" in text
+    assert "| table of bench.vision |" in text
+    assert "## Spans and answers" in text
+    assert "not measured: the command ended with status 1" in text
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_every_command_of_the_page_takes_its_flags(device, tmp_path, monkeypatch):
+    asked = []
+
+    def start(command: list[str], **_: object) -> subprocess.CompletedProcess:
+        asked.append(command[2:])
+        return subprocess.CompletedProcess(command, 0, "")
+
+    monkeypatch.setattr(page, "subprocess", SimpleNamespace(run=start, PIPE=subprocess.PIPE))
+    tiny.call(page.main, "--work", tmp_path, "--device", device)
+    for module, *flags in asked:
+        # An unknown flag is complained of before all others, so this one alone must be named.
+        refusal = call(module, *flags, "--no-such-flag").refusal()
+        assert "unknown flag '--no-such-flag'" in refusal
+    assert {"cpu": 4, "cuda": 8}[device] == len(asked)
 
 
 def test_hf_qa_writes_the_files_of_a_run(checkpoint, questions, tmp_path):
