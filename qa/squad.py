@@ -5,6 +5,7 @@ Unicode code points, and everything after this file relies on that.
 """
 
 import gzip
+import io
 import json
 import sys
 import zlib
@@ -19,6 +20,8 @@ from minitransformer import files
 from minitransformer.errors import DataError
 
 GZIP_MAGIC = b"\x1f\x8b"  # RFC 1952, section 2.3.1
+SMALL, DENSEST = 64 * 2**20, 100  # bytes that any gzip file may unpack to, and times its size that a larger one may
+CHUNK = 2**20
 JSON_KINDS = {
     dict: "an object",
     list: "a list",
@@ -84,7 +87,7 @@ def read_json(path: str | Path) -> object:
     try:
         data = Path(path).read_bytes()
         if data.startswith(GZIP_MAGIC):
-            data = gzip.decompress(data)
+            data = _unzip(data, place)
         text = data.decode("utf-8-sig")  # Windows editors put a byte order mark before the text
         if not text.strip():
             raise place.error("the file is empty", "fetch or write it again")
@@ -104,6 +107,18 @@ def read_json(path: str | Path) -> object:
         raise place.error("holds a number too long to read", "write it shorter") from error
     except RecursionError as error:
         raise place.error("the JSON is nested too deep", "give a file like SQuAD's") from error
+
+
+def _unzip(data: bytes, place: "_Place") -> bytes:
+    """Gzipped bytes unpacked, unless they are a bomb: a megabyte of gzip can hold a gigabyte of zeros."""
+    chunks, room = [], max(SMALL, DENSEST * len(data))
+    with gzip.open(io.BytesIO(data)) as file:
+        while chunk := file.read(CHUNK):
+            room -= len(chunk)
+            if room < 0:
+                raise place.error(f"unpacks to over {DENSEST} times its size", "unpack it yourself if it is right so")
+            chunks.append(chunk)
+    return b"".join(chunks)
 
 
 class _Place(NamedTuple):

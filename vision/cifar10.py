@@ -8,6 +8,7 @@ so that no name in it becomes a path.
 import hashlib
 import io
 import pickle
+import pickletools
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ FILES = {"train": [f"data_batch_{number}" for number in range(1, 6)], "valid": [
 META = "batches.meta"
 SIDE = 32
 LARGEST = 64 * 2**20  # bytes of a batch, of which the real ones have 31 million
+LARGEST_MEMO = 1_000_000  # things that a pickle may refer back to; the real ones have 10,000 names of files
+NEWEST_PROTOCOL = 4  # of pickle; the real ones are of 2
 
 # What a pickled array names. In Python 2's pickles numpy's module is numpy.core, in newer ones numpy._core.
 RECONSTRUCT = np.zeros(1).__reduce__()[0]  # the function, wherever numpy has it now
@@ -43,6 +46,15 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes for Python 2
             return _encode
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no data set needs")
+
+
+def _check_operations(data: bytes) -> None:
+    """UnpicklingError on what makes Python's unpickler take memory, or print, before it looks at what follows."""
+    for operation, argument, _ in pickletools.genops(data):
+        if operation.proto > NEWEST_PROTOCOL:
+            raise pickle.UnpicklingError(f"it has the operation {operation.name} of protocol {operation.proto}")
+        if operation.name.endswith("PUT") and argument > LARGEST_MEMO:
+            raise pickle.UnpicklingError(f"it refers to thing {argument:,}")
 
 
 def _encode(text: str, encoding: str) -> bytes:
@@ -110,6 +122,7 @@ def _from_folder(path: Path) -> bytes:
 
 def _unpickle(data: bytes, where: str) -> dict[str, Any]:
     try:
+        _check_operations(data)
         value = _Unpickler(io.BytesIO(data), encoding="bytes").load()
         if not isinstance(value, dict):
             raise TypeError("no dictionary")

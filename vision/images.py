@@ -29,6 +29,7 @@ from weights.folder import read_json
 FILE = "preprocessor_config.json"
 LARGEST = 10_000  # pixels along a side that a resize or a crop may ask for
 PIXELS = 100_000_000  # of a picture; a file of some kilobytes can claim more than a memory holds
+SMALL, DENSEST = 1_000_000, 1_000  # pixels that any file may claim, and pixels to a byte that a larger picture may have
 
 # EXIF's orientation -> what brings the picture upright. Pillow's exif_transpose would also write the rest of the note
 # anew, and fails on the notes of some cameras.
@@ -166,13 +167,20 @@ def open_picture(source: str | Path | bytes) -> Image.Image:
     """A picture file, upright and in 8-bit RGB, whatever it was: grey, palette, transparent (then over white), CMYK,
     16 bits a channel, or turned by its EXIF note.
 
-    Raises DataError where it is no picture, is cut off, or claims more pixels than anybody took.
+    Raises DataError where it is no picture, is cut off, or claims more pixels than anybody took, or than it can hold.
     """
     name = "picture" if isinstance(source, bytes) else source
     try:
+        size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
-            if picture.width * picture.height > PIXELS:
+            pixels = picture.width * picture.height
+            if pixels > PIXELS:
                 raise DataError(f"{name}: {picture.width:,} x {picture.height:,} pixels; scale it down first")
+            if pixels > max(SMALL, DENSEST * size):
+                raise DataError(
+                    f"{name}: {picture.width:,} x {picture.height:,} pixels in {size:,} bytes: not a whole picture; "
+                    "remove it or fetch it again"
+                )
             picture.load()
             turn = TURNS.get(picture.getexif().get(ExifTags.Base.Orientation))
             return _rgb(picture if turn is None else picture.transpose(turn))

@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -173,28 +173,42 @@ def open_cache(
     if rows is None:
         print(f"{frozen}; what they give, {size / 1e9:.2f} GB, goes to {path}", flush=True)
         _write(path, key, shape, passes())
-        rows = _read(path, key, shape)
+        rows = _map(path)
     else:
         print(f"{frozen}; what they give was kept by an earlier run, {path}", flush=True)
     return rows
 
 
 def _read(path: Path, key: str, shape: tuple[int, ...]) -> Tensor | None:
-    """The rows of a whole file of this key, mapped, not loaded. None where there is no such file."""
+    """The rows of a whole file of this key, read through once for their hash. None where there is no such file."""
     try:
-        with safe_open(path, framework="pt") as file:
-            rows = file.get_tensor("rows")
-            return rows if file.metadata() == {"key": key} and tuple(rows.shape) == shape else None
-    except (OSError, SafetensorError):
-        return None
+        with path.open("rb") as file:
+            start = file.read(len(_header(key, shape)))
+            if start == _header(key, shape, hashlib.file_digest(file, "sha256").hexdigest()):
+                return _map(path)
+    except OSError:
+        pass
+    return None
+
+
+def _map(path: Path) -> Tensor:
+    """The rows of a file, mapped, not loaded."""
+    with safe_open(path, framework="pt") as file:
+        return file.get_tensor("rows")
+
+
+def _header(key: str, shape: tuple[int, ...], sha256: str = "0" * 64) -> bytes:
+    """How a safetensors file begins: the length of a JSON header, and the header. sha256: of the numbers behind it."""
+    rows = {"dtype": "F32", "shape": shape, "data_offsets": [0, 4 * math.prod(shape)]}
+    header = json.dumps({"__metadata__": {"key": key, "sha256": sha256}, "rows": rows}).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header
 
 
 def _write(path: Path, key: str, shape: tuple[int, ...], batches: Iterator[Tensor]) -> None:
-    """A safetensors file, batch by batch: the length of a JSON header, the header, the numbers."""
+    """A safetensors file, batch by batch; the hash in its header is filled in when all have come."""
     size = 4 * math.prod(shape)
-    rows = {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}
-    header = json.dumps({"__metadata__": {"key": key}, "rows": rows}).encode()
-    header += b" " * (-len(header) % 8)
+    digest = hashlib.sha256()
     remedy = "give --cache-dir on a larger disk, or pass --limit-train or --no-trunk-cache"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -204,9 +218,13 @@ def _write(path: Path, key: str, shape: tuple[int, ...], batches: Iterator[Tenso
             raise RunError(f"{path.parent}: {size / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free; {remedy}")
         with files.replacing(path) as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # alive: not a leftover
-            file.write(len(header).to_bytes(8, "little") + header)
+            file.write(_header(key, shape))
             for batch in batches:
-                file.write(batch.cpu().contiguous().numpy())
+                numbers = batch.cpu().contiguous().numpy()
+                digest.update(numbers)
+                file.write(numbers)
+            file.seek(0)
+            file.write(_header(key, shape, digest.hexdigest()))
     except OSError as error:
         raise RunError(f"{path}: {size / 1e9:.2f} GB cannot be written ({error.strerror}); {remedy}") from error
 

@@ -1,13 +1,17 @@
 """The two kinds of files that lie in a checkpoint's folder: JSON objects and safetensors."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save
 from torch import Tensor
 
 from minitransformer.errors import WeightsError
+
+HASH = "minitransformer.sha256"  # in the header of a file of ours: what `tensors_hash` makes of its tensors
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -24,5 +28,26 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def safetensors_bytes(tensors: dict[str, Tensor]) -> bytes:
-    """The bytes of a safetensors file; `format` is what transformers asks for before it reads one."""
-    return save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, metadata={"format": "pt"})
+    """The bytes of a safetensors file; `format` is what transformers asks for before it reads one.
+
+    The hash goes into the header, where load.py finds it again: the format itself has no checksum, and a flipped bit in
+    a weight makes another weight. It is put there by hand: the library would write two entries in an order that chance
+    decides, and the same model is to make the same bytes.
+    """
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    data = save(tensors, metadata={"format": "pt"})
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"][HASH] = tensors_hash(tensors)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join([len(text).to_bytes(8, "little"), text, memoryview(data)[end:]])
+
+
+def tensors_hash(tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and numbers."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        total.update(tensor.flatten().view(torch.uint8).numpy())
+    return total.hexdigest()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from minitransformer.errors import WeightsError
 from weights import maps, timm
 from weights.find import find_folder
-from weights.folder import read_json
+from weights.folder import HASH, read_json, tensors_hash
 
 BARE_PARTS = (
     "embeddings.",
@@ -23,6 +23,7 @@ BARE_PARTS = (
     "pooler.",
     "layernorm.",
 )  # what a file of a bare encoder has in place of the prefix
+LARGEST_HEADER = 10 * 2**20  # bytes; a name and a shape take a hundred, and no model has 100,000 tensors
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
@@ -151,8 +152,17 @@ def _tensor_files(folder: Path) -> list[Path]:
 def _read_file(path: Path) -> dict[str, Tensor]:
     """The tensors of one safetensors file, widened to float32. Whole numbers (position ids) stay as they are."""
     try:
+        with path.open("rb") as file:
+            header = int.from_bytes(file.read(8), "little")
+        if header > LARGEST_HEADER:
+            raise ValueError(f"a header of {header:,} bytes")
         with safe_open(path, framework="pt") as file:
+            notes = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        if HASH in notes and notes[HASH] != tensors_hash(tensors):
+            raise ValueError("its tensors are not those that were written")
+        if HASH not in notes and any(len(name) == len(HASH) for name in notes):
+            raise ValueError("the name of its hash is damaged")
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{path}: not a whole safetensors file ({error}); fetch it again") from error
     # The copy matters: a tensor that still lies in the file changes, or crashes the process, when the file does.

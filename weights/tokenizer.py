@@ -4,8 +4,11 @@ What the caller gets knows its own special tokens: encoding a pair puts them in 
 batch pads it. `special_tokens` reads their names back, so that no other code spells [CLS] or <s>.
 """
 
+import contextlib
 import json
-from collections.abc import Container
+import os
+import sys
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +27,7 @@ BERT_SPECIAL = {  # what BERT's own code assumes of a vocab.txt that says nothin
     "mask_token": "[MASK]",
 }
 ALBERT_SPECIAL = BERT_SPECIAL | {"pad_token": "<pad>", "unk_token": "<unk>"}
+TRIAL = "Ab1 \u0633\u0644\u0627\u0645\u060c \u4e2d"  # letters of three scripts, most of them unknown to most tokenizers
 WORD_BEGIN = "\u2581"  # SentencePiece's mark of a piece that begins a word
 
 
@@ -259,13 +263,31 @@ def _id(tokenizer: Tokenizer, token: str, folder: Path) -> int:
 
 
 def _read(path: Path) -> Tokenizer:
+    """tokenizer.json, tried on some text: damage may show only where the template or the unknown token is wanted."""
     text = _read_text(path)
     try:
-        return Tokenizer.from_str(text)
+        with _panics_unprinted():
+            tokenizer = Tokenizer.from_str(text)
+            tokenizer.encode(TRIAL, TRIAL)
     except BaseException as error:  # the Rust library raises a bare Exception, or a PanicException on some damage
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
         raise WeightsError(f"{path}: not a tokenizer ({error}); fetch the file again") from error
+    return tokenizer
+
+
+@contextlib.contextmanager
+def _panics_unprinted() -> Iterator[None]:
+    """A Rust library that panics writes so to the standard error itself, before Python hears of it."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _read_text(path: Path) -> str:
