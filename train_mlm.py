@@ -76,7 +76,7 @@ class Recipe:
     compile: bool = option(False, "compile the layers: a GPU saves time with it once it has run a minute")
     # the run
     half: bool = option(False, "write the finished model in float16, half the size")
-    seed: int = option(0, "of every random choice", at_least=0)
+    seed: int = option(0, "of every random choice", at_least=0, at_most=2**32 - 1)
     print_every: int = option(100, "steps between printed lines", at_least=1)
     checkpoint_every: int = option(0, "steps between checkpoints; 0: none", at_least=0)
     out: str = option("", "run folder; default runs/RECIPE", passing=True)
@@ -90,7 +90,7 @@ def main() -> None:
     world = parallel.join(job.device)
     device = run.choose_device(job.device)
     precision = Precision(job.precision, device, job.tf32)
-    torch.manual_seed(job.seed)
+    run.seed_all(job.seed)
 
     # file -> documents -> tokenizer -> pieces
     documents = read_documents(job.train, "train", job.limit_train)

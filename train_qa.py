@@ -81,7 +81,7 @@ def main() -> None:
     world = parallel.join(job.device)
     device = run.choose_device(job.device)
     precision = Precision(job.precision, device, job.tf32)
-    torch.manual_seed(job.seed)
+    run.seed_all(job.seed)
 
     # file -> examples -> features
     tokenizer = load_tokenizer(job.weights)

@@ -91,7 +91,7 @@ def main() -> None:
     began = time.monotonic()
     world = parallel.join(job.device)
     precision = Precision(job.precision, run.choose_device(job.device), job.tf32)
-    torch.manual_seed(job.seed)
+    run.seed_all(job.seed)
 
     train_set, valid_set = data.read_both(job.data, job.limit_train, job.limit_valid, job.only_classes)
     model, settings = open_model(job, len(train_set.classes))

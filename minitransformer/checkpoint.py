@@ -20,7 +20,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from minitransformer import files
-from minitransformer.errors import RunError
+from minitransformer.errors import RunError, printable
 from minitransformer.parallel import ALONE, World
 
 KEPT = 2  # the newest, and one more should the newest be damaged
@@ -58,8 +58,7 @@ def save_checkpoint(
 
     temporary = folder / f".{final.name}.tmp"
     files.make_folder(folder)
-    for leftover in folder.glob(".step-*"):  # of a process that was killed
-        files.remove_folder(leftover)
+    _remove_leftovers(folder)
     files.make_folder(temporary)
     for name, data in contents.items():
         files.write_bytes(temporary / name, data)
@@ -95,15 +94,28 @@ def resume(
     when one of the `facts` (which data, how many processes) is not what it was.
     """
     saved = whole_checkpoints(folder)
-    for path in reversed(saved):
+    for number, path in reversed(list(enumerate(saved, start=1))):
         try:
-            return _load(path, model, optimizer, facts or {}, world)
+            step = _load(path, model, optimizer, facts or {}, world)
         except _Damaged as error:
             if world.first:
-                print(f"warning: {path} is damaged ({error}): going on from the one before", file=sys.stderr)
+                warning = f"warning: {path} is damaged ({error}): going on from the one before"
+                print(printable(warning), file=sys.stderr)
+            continue
+        if world.first:
+            for old in saved[: max(0, number - KEPT)]:  # which a killed process had no time to remove
+                files.remove_folder(old)
+            _remove_leftovers(folder)
+        return step
     if saved:
         raise RunError(f"{folder}: no checkpoint in it is whole; delete {folder.parent} and start again")
     return 0
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """What a killed process was writing, or removing."""
+    for leftover in folder.glob(".step-*"):
+        files.remove_folder(leftover)
 
 
 def _load(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, facts: dict[str, Any], world: World) -> int:

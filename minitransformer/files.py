@@ -82,6 +82,13 @@ def remove_folder(folder: Path) -> None:
     shutil.rmtree(doomed)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove the files that a killed process was writing in a folder in which no other process writes."""
+    for path in folder.glob(".*.????????.tmp"):  # as `replacing` names them
+        operation("remove", path)
+        path.unlink()
+
+
 def rename(old: Path, new: Path) -> None:
     """In one step, and durable when this returns. `new` is replaced if it is a file or an empty folder."""
     operation("rename", new)

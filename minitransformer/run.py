@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import os
+import random
 import shlex
 import signal
 import sys
@@ -32,6 +33,16 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def seed_all(seed: int) -> None:
+    """Seed every random generator: torch's, and those of Python and numpy, which checkpoints hold too.
+
+    seed: below 2**32.
+    """
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - the one that is global
+    torch.manual_seed(seed)
+
+
 def open_run_folder(out: str, name: str, settings: Any, resume: bool, may_change: str = "") -> Path:
     """The folder of a run, made or found again, with recipe.toml in it.
 
@@ -45,6 +56,8 @@ def open_run_folder(out: str, name: str, settings: Any, resume: bool, may_change
     written = folder / "recipe.toml"
     if resume:
         _check_same_recipe(written, settings, [name.strip() for name in may_change.split(",") if name.strip()])
+        for place in (folder, folder / "model"):
+            files.remove_leftovers(place)
         files.write_text(written, recipe.write(settings))
         return folder
     if written.exists():

@@ -90,7 +90,9 @@ def test_a_save_that_ends_at_any_moment_loses_nothing_and_does_not_stop_the_next
         with pytest.raises(KeyboardInterrupt):
             save_checkpoint(folder, 3, model, optimizer)
     other, other_optimizer = start(seed=1)
-    assert resume(folder, other, other_optimizer) in (2, 3)
+    newest = resume(folder, other, other_optimizer)
+    assert newest in (2, 3)
+    assert names(sorted(folder.iterdir())) == [f"step-{step:07}" for step in (newest - 1, newest)]
     save_checkpoint(folder, 3, model, optimizer)
     assert names(sorted(folder.iterdir())) == ["step-0000002", "step-0000003"]
     assert resume(folder, other, other_optimizer) == 3

@@ -81,3 +81,16 @@ def test_check_writable_refuses_a_folder_that_is_absent(tmp_path):
 def test_check_writable_refuses_a_folder(tmp_path):
     with pytest.raises(RunError, match="it is a folder"):
         files.check_writable(tmp_path)
+
+
+def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(tmp_path):
+    kept = [".cache", ".notes.tmp", "log.csv", "model", "model/.config.json.abcd1234.tmp", "weights.tmp"]
+    (tmp_path / "model").mkdir()
+    for name in kept:
+        (tmp_path / name).exists() or (tmp_path / name).touch()
+    with failing(os, "unlink", OSError()), failing(os, "replace", KeyboardInterrupt()), pytest.raises(OSError):
+        files.write_bytes(tmp_path / "log.csv", b"half")  # as a killed process leaves it
+    assert len(files_under(tmp_path)) == len(kept) + 1
+    files.remove_leftovers(tmp_path)
+    assert files_under(tmp_path) == kept
+    files.remove_leftovers(tmp_path / "absent")
