@@ -6,6 +6,7 @@ with a manifest of every file's size and SHA-256, and renamed when whole; so nob
 that comes later is seen.
 """
 
+import contextlib
 import hashlib
 import json
 import random
@@ -59,10 +60,15 @@ def save_checkpoint(
     temporary = folder / f".{final.name}.tmp"
     files.make_folder(folder)
     _remove_leftovers(folder)
-    files.make_folder(temporary)
-    for name, data in contents.items():
-        files.write_bytes(temporary / name, data)
-    files.write_json(temporary / "manifest.json", manifest)
+    try:
+        files.make_folder(temporary)
+        for name, data in contents.items():
+            files.write_bytes(temporary / name, data)
+        files.write_json(temporary / "manifest.json", manifest)
+    except OSError:  # a full disk: do not fill it with half a checkpoint
+        with contextlib.suppress(OSError):
+            files.remove_folder(temporary)
+        raise
     files.remove_folder(final)
     files.rename(temporary, final)
     for old in whole_checkpoints(folder)[:-KEPT]:

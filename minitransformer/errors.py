@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Callable
 
 JOINERS = "\u200c\u200d"  # ZWNJ and ZWJ: of category Cf, and letters of Persian all the same
+LONGEST = 2000  # characters of a message: a name in a damaged or hostile file can have megabytes
 INTERRUPTED = 130  # the exit status after Ctrl-C by the shells' custom, 128 + SIGINT
 
 
@@ -60,6 +61,8 @@ def command_line(main: Callable[[], None]) -> Callable[[], None]:
             message, status = "interrupted", INTERRUPTED
         else:
             return
+        if len(message) > LONGEST:
+            message = message[: LONGEST // 2] + " ... " + message[-LONGEST // 2 :]
         print("error: " + printable(message), file=sys.stderr)
         raise SystemExit(status)
 

@@ -38,6 +38,9 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
         os.chmod(temporary, 0o666 & ~_umask())
         operation("rename", path)
         os.replace(temporary, path)
+    except OSError as error:  # of a full disk, which the system reports without a name
+        os.unlink(temporary)
+        raise OSError(error.errno, error.strerror, str(path)) from error
     except BaseException:
         os.unlink(temporary)
         raise
@@ -65,9 +68,9 @@ def json_bytes(value: object) -> bytes:
 
 
 def make_folder(folder: Path) -> None:
-    """Make it, and those above it, unless they are there."""
+    """Make it, unless it is there. OSError where the one above it is not: somebody has taken it away."""
     operation("make folder", folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
 
 
 def remove_folder(folder: Path) -> None:

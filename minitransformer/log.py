@@ -81,7 +81,7 @@ class Log:
             row = {"step": step, "epoch": epoch, **values, "running_mean": mean, "lr": lr, self.columns[-1]: speed}
             self.rows.append(row)
             if self._file:
-                self._file.write(self._line(row) + "\n")
+                self._write(self._line(row) + "\n")
         self._waiting = []
 
     def sync(self) -> None:
@@ -99,6 +99,12 @@ class Log:
         """The state of things, for a progress bar."""
         last = self.rows[-1]
         return f"loss {last['running_mean']:.3f}, {last[self.columns[-1]]:,.0f} {self._unit}/s"
+
+    def _write(self, line: str) -> None:
+        try:
+            self._file.write(line)
+        except OSError as error:  # of a full disk, which the system reports without a name
+            raise OSError(error.errno, error.strerror, self._file.name) from error
 
     def _remember(self, epoch: int, loss: float) -> float:
         """The running mean with this loss in it."""

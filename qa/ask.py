@@ -16,7 +16,7 @@ from torch import nn
 
 from minitransformer.errors import DataError, UserError, command_line, printable
 from minitransformer.flags import FlagParser
-from qa.features import featurise, pair_template
+from qa.features import LONGEST_QUESTION, featurise, pair_template
 from qa.predict import N_BEST, read
 from qa.spans import Prediction, predictions
 from qa.squad import Example
@@ -36,6 +36,8 @@ def answer(
     max_answer_tokens: int = MAX_ANSWER_TOKENS,
 ) -> Prediction:
     """The answer that the passage gives, among its n best. Raises DataError on texts that cannot be read."""
+    if len(question) > LONGEST_QUESTION:
+        raise DataError(f"the question is {len(question):,} characters long: shorten it")
     check(question, "question")
     check(context, "passage")
     length = model.config.positions

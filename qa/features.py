@@ -18,6 +18,8 @@ from torch import Tensor
 from minitransformer.errors import DataError
 from qa.squad import Answer, Example
 
+LONGEST_QUESTION = 10_000  # characters; what has more fits no model, and ten megabytes take a minute to tokenise
+
 
 class PairTemplate(NamedTuple):
     """What a tokenizer puts around two texts. Each array is (2, n) int32: a row of ids over a row of type ids."""
@@ -63,6 +65,9 @@ def featurise(
     stride n: as many windows as it takes, each overlapping the one before by n tokens.
     Raises DataError where the specials, the question and the stride leave no room for the context.
     """
+    for example in examples:
+        if len(example.question) > LONGEST_QUESTION:
+            raise DataError(f"question {example.id}: {len(example.question):,} characters long: shorten it")
     template = pair_template(tokenizer)
     if max_length < template.size:
         raise DataError(f"max_length {max_length} is below the {template.size} special tokens of a pair: raise it")

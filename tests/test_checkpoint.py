@@ -122,7 +122,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(saved, monkeypatch):
     folder, model, optimizer = saved
     full = OSError(errno.ENOSPC, "No space left on device", str(folder))
     with monkeypatch.context() as patch:
-        patch.setattr(files, "operation", mock.Mock(side_effect=[None] * 8 + [full]))
+        patch.setattr(files, "operation", mock.Mock(side_effect=[None] * 8 + [full, None]))
         with pytest.raises(OSError, match="No space left"):
             save_checkpoint(folder, 3, model, optimizer)
     assert names(whole_checkpoints(folder)) == ["step-0000001", "step-0000002"]

@@ -1,9 +1,13 @@
 """train_qa.py as a user runs it: a run from end to end, stopped and resumed, and everything that it must refuse."""
 
+import contextlib
 import csv
+import errno
 import gzip
 import json
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,11 +19,13 @@ from safetensors.torch import load_file, save_file
 
 import train_qa
 from minitransformer import checkpoint
+from minitransformer import files as run_files
 from minitransformer.log import Log
 from minitransformer.run import epoch_order
 from qa import metrics, squad
 from qa.features import collate, featurise
 from qa.squad import Answer, Example
+from tests import kill
 from tiny import Outcome, call, examples, files_under, rewrite_json, write_checkpoint, write_questions, write_vocabulary
 from weights import load_pretrained, load_tokenizer
 
@@ -335,6 +341,65 @@ def test_resume_refuses_other_questions(train, tmp_path):
     assert "resume with what it began with" in message
 
 
+@contextlib.contextmanager
+def failing_disk(monkeypatch, number: int, name: str, operation: str):
+    """From inside on, that operation on files of that name fails."""
+
+    def fail(done: str, path: str | Path) -> None:
+        if done == operation and name in str(path):
+            raise OSError(number, os.strerror(number), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_files, "operation", fail)
+        yield
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize("operation", ["make folder", "write", "rename"])
+def test_a_disk_that_fails_during_a_save_leaves_the_last_checkpoint_and_no_half_one(
+    train, tmp_path, monkeypatch, number, operation
+):
+    with failing_disk(monkeypatch, number, "step-0000004", operation):
+        message = last_line(train("--max-steps", 5))
+    assert message.startswith(f"error: {tmp_path}/run/checkpoints/")
+    assert message.endswith(f": {os.strerror(number)}")
+    assert os.listdir(tmp_path / "run/checkpoints") == ["step-0000002"]
+    assert "resumed at step 2 of 5" in train("--max-steps", 5, "--resume").out
+
+
+@pytest.mark.parametrize("name", ["recipe.toml", "log.csv", "model/model.safetensors", "metrics.json"])
+def test_a_disk_that_fails_elsewhere_ends_the_run_with_the_name_of_the_file(train, tmp_path, monkeypatch, name):
+    with failing_disk(monkeypatch, errno.ENOSPC, name, "sync"):
+        message = last_line(train("--max-steps", 2))
+    assert message == f"error: {tmp_path}/run/{name}: No space left on device"
+    assert not [path for path in files_under(tmp_path / "run") if path.endswith(".tmp")]
+
+
+def test_a_file_that_the_system_cuts_off_ends_the_run_with_its_name(train, tmp_path):
+    """A limit of the system on the size of files, in the place of a full disk: the write itself fails, half done."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))  # bytes; the model alone has 100,000
+    try:
+        message = last_line(train("--max-steps", 2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert message == f"error: {tmp_path}/run/checkpoints/.step-0000002.tmp/model.safetensors: File too large"
+    assert os.listdir(tmp_path / "run/checkpoints") == []
+
+
+def test_a_run_folder_that_vanishes_is_named_at_the_next_save(train, tmp_path, monkeypatch):
+    add = Log.add
+
+    def add_and_remove(log, step, **row):
+        if step == 3:
+            shutil.rmtree(tmp_path / "run")
+        return add(log, step=step, **row)
+
+    monkeypatch.setattr(Log, "add", add_and_remove)
+    assert last_line(train()) == f"error: {tmp_path}/run/checkpoints: No such file or directory"
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(train, tmp_path, monkeypatch, number):
     train("--out", tmp_path / "straight")
@@ -571,9 +636,15 @@ def test_train_qa_refuses_in_one_line_on_stderr_with_status_2(tmp_path):
     assert outcome.out == ""
 
 
-def test_train_qa_runs_as_a_process(data, weights, tmp_path):
+def test_train_qa_in_two_processes_leaves_the_same_bytes(train, data, weights, tmp_path, monkeypatch):
+    """One process is this one. Only the column of log.csv that tells the speed may differ."""
     flags = [part for pair in SMALL.items() for part in pair]
     files = ("--weights", weights, "--train", data, "--valid", data, "--out", tmp_path / "run")
     outcome = process(*flags, *files, "--epochs", 1)
     assert outcome.status == 0, outcome.err
     assert outcome.out.splitlines()[-1] == f"ask it:  python -m qa.ask --model {tmp_path}/run/model"
+
+    monkeypatch.undo()  # the pictures too
+    assert train("--epochs", 1, "--out", tmp_path / "here").status == 0
+    assert "loss-line.png" in files_under(tmp_path / "here")
+    assert kill.differences(kill.contents(tmp_path / "here"), kill.contents(tmp_path / "run")) == []

@@ -29,7 +29,8 @@ from weights.folder import read_json
 FILE = "preprocessor_config.json"
 LARGEST = 10_000  # pixels along a side that a resize or a crop may ask for
 PIXELS = 100_000_000  # of a picture; a file of some kilobytes can claim more than a memory holds
-SMALL, DENSEST = 1_000_000, 1_000  # pixels that any file may claim, and pixels to a byte that a larger picture may have
+SMALL = 1_000_000  # pixels that any file may claim
+DENSEST = 1_100  # bytes of pixels, to a byte of the file, that a larger picture may claim; deflate packs 1,032
 
 # EXIF's orientation -> what brings the picture upright. Pillow's exif_transpose would also write the rest of the note
 # anew, and fails on the notes of some cameras.
@@ -176,7 +177,7 @@ def open_picture(source: str | Path | bytes) -> Image.Image:
             pixels = picture.width * picture.height
             if pixels > PIXELS:
                 raise DataError(f"{name}: {picture.width:,} x {picture.height:,} pixels; scale it down first")
-            if pixels > max(SMALL, DENSEST * size):
+            if pixels // (8 if picture.mode == "1" else 1) > max(SMALL, DENSEST * size):
                 raise DataError(
                     f"{name}: {picture.width:,} x {picture.height:,} pixels in {size:,} bytes: not a whole picture; "
                     "remove it or fetch it again"
