@@ -154,6 +154,9 @@ class Kill:
         self.failures += 1
         print(f"FAILED, {deed}: {problem}", flush=True)
 
+    def __str__(self) -> str:
+        return f"{self.kills} kills hit, {self.resumes} resumes, {self.failures} failures"
+
     def at_random_moments(self) -> None:
         moments = [self.chance.uniform(0, self.seconds) for _ in range(self.chance.randint(1, KILLS))]
         deed = "killed after " + ", ".join(f"{moment:.3f} s" for moment in moments)
@@ -203,16 +206,17 @@ def main() -> None:
     draw_nothing()
     with tempfile.TemporaryDirectory() as folder:
         kill = Kill(args.job, Path(folder), args.seed)
+        begun = f"{args.job}, seed {args.seed}: a run of {kill.seconds:.2f} s"
+        print(f"{begun} with {kill.operations} operations on the disk", flush=True)
         for _ in range(args.rounds):
             kill.at_random_moments()
+        print(f"{args.rounds} rounds at random moments: {kill}", flush=True)
         operations = list(range(kill.operations))
         if args.operations is not None:
             operations = sorted(kill.chance.sample(operations, min(args.operations, len(operations))))
         for number in operations:
             kill.before_operation(number)
-    print(f"{args.job}, seed {args.seed}: a run of {kill.seconds:.2f} s with {kill.operations} operations on the disk; "
-          f"{args.rounds} rounds at random moments and {len(operations)} at operations; {kill.kills} kills hit, "
-          f"{kill.resumes} resumes, {kill.failures} failures")  # fmt: skip
+        print(f"and {len(operations)} at operations: {kill}", flush=True)
     raise SystemExit(1 if kill.failures else 0)
 
 

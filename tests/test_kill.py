@@ -1,6 +1,7 @@
 """A short run of `python -m tests.kill`, and of what it compares by."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_bytes():
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=Path(__file__).parents[1], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 rounds at random moments and 4 at operations" in done.stdout
-    assert done.stdout.endswith("0 failures\n")
+    assert re.search(r"\nand 4 at operations: [4-7] kills hit, \d+ resumes, 0 failures\n$", done.stdout), done.stdout
 
 
 def test_a_difference_between_two_runs_is_seen_but_not_one_of_time(tmp_path):

@@ -1,0 +1,71 @@
+"""Does a long run keep its size? Resident memory and open files step by step, and the share of time that saving takes.
+
+python -m bench.memory [FLAGS OF train_qa.py]
+
+Trains the demo for 2,000 steps of two questions, with a checkpoint every 500, as long runs have them; flags given win.
+"""
+
+import os
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
+
+import train_qa
+from bench.common import machine, table
+from minitransformer import checkpoint
+from minitransformer.log import Log
+
+DEFAULTS = "--recipe demo-qa --epochs 100 --max-steps 2000 --batch-size 2 --limit-valid 20 --checkpoint-every 500"
+EVERY = 200  # steps between samples
+
+
+class Sample(NamedTuple):
+    step: int
+    memory: int  # bytes, resident
+    files: int  # that are open
+
+
+def sample(step: int) -> Sample:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return Sample(step, pages * resource.getpagesize(), len(os.listdir("/proc/self/fd")))
+
+
+def main() -> None:
+    samples, saving, times = [], [], []
+    add, save = Log.add, checkpoint.save_checkpoint
+
+    def add_and_sample(log: Log, step: int, **row: object) -> bool:
+        times.append(time.monotonic())
+        if step % EVERY == 0:
+            samples.append(sample(step))
+        return add(log, step=step, **row)
+
+    def save_and_time(*given: object) -> Path:
+        began = time.monotonic()
+        path = save(*given)
+        saving.append(time.monotonic() - began)
+        return path
+
+    with tempfile.TemporaryDirectory() as folder:
+        sys.argv = ["train_qa.py", *DEFAULTS.split(), "--out", str(Path(folder) / "run"), *sys.argv[1:]]
+        with (
+            mock.patch.object(Log, "add", add_and_sample),
+            mock.patch.object(checkpoint, "save_checkpoint", save_and_time),
+        ):
+            train_qa.main()
+    rows = [[f"{one.step:,}", f"{one.memory / 2**20:.1f} MiB", str(one.files)] for one in samples]
+    print(table(["step", "resident memory", "open files"], *rows))
+    if saving:
+        share = sum(saving) / (times[-1] - times[0])
+        print(
+            f"\n{len(saving)} checkpoints, {sum(saving) / len(saving):.3f} s each: {share:.2%} of the time of training"
+        )
+    print(f"\n{machine()}")
+
+
+if __name__ == "__main__":
+    main()
