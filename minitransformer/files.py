@@ -85,9 +85,9 @@ def remove_folder(folder: Path) -> None:
     shutil.rmtree(doomed)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove the files that a killed process was writing in a folder in which no other process writes."""
-    for path in folder.glob(".*.????????.tmp"):  # as `replacing` names them
+def remove_leftovers(folder: Path, name: str = "*") -> None:
+    """Remove what a killed process was writing in a folder in which no other process writes: files of that name."""
+    for path in folder.glob(f".{name}.????????.tmp"):  # as `replacing` names them
         operation("remove", path)
         path.unlink()
 

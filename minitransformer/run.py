@@ -66,6 +66,7 @@ def open_run_folder(out: str, name: str, settings: Any, resume: bool, may_change
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{folder}: cannot be made ({error.strerror}); choose another --out") from error
+    files.remove_leftovers(folder, written.name)  # the folder may hold what is not ours
     files.write_text(written, recipe.write(settings))
     return folder
 
