@@ -47,7 +47,7 @@ def main() -> None:
     if args.data is None:
         args.data = args.work / "questions.json"
         args.work.mkdir(parents=True, exist_ok=True)
-        squad.write(args.data, demo.examples("train")[:QUESTIONS])
+        squad.write(args.data, demo.examples("train", QUESTIONS))
 
     page, failed = ["# Results"], []
     print(page[0], flush=True)

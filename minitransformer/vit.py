@@ -123,7 +123,7 @@ class Vit(nn.Module):
         return self.norm(x)
 
 
-CPU_CACHE = 8_000_000  # bytes of a block's widest tensor, (B, T, F) float32, that a CPU's cache should hold
+CPU_CACHE = 5_000_000  # bytes of a block's widest tensor, (B, T, F) float32, that a CPU's cache should hold
 
 
 def images_at_once(config: VitConfig, device: torch.device, most: int) -> int:
