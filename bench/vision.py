@@ -113,7 +113,7 @@ def measure(job: Bench) -> dict[str, Any]:
         "images": len(images),
         "flops": flops_of_trunk(model.config) * len(images),
         "model": 4 * sum(parameter.numel() for parameter in model.parameters()),
-        "rows": 4 * len(images) * (1 + tokens(model.config)) * model.config.width,  # as vision/trunk.py keeps them
+        "rows": 4 * len(images) * (1 + model.config.tokens) * model.config.width,  # as vision/trunk.py keeps them
     }
     steps = job.epochs * -(-len(images) // job.batch_size)
     if job.contender == OURS:
@@ -243,19 +243,15 @@ def count_trained(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def tokens(config: VitConfig) -> int:
-    return config.prefix + (config.image_size // config.patch) ** 2
-
-
 def flops_of_trunk(config: VitConfig) -> int:
     """Floating point operations of the patches and of all blocks but the last, for one image: matrix products alone.
 
     For T tokens, P patches of p x p pixels, width C, feed-forward width F, L blocks, a multiplication and an addition
     counting as two: P * 2 * 3 p^2 C + (L - 1) * (T * (8 C^2 + 4 C F) + 4 T^2 C).
     """
-    count, width = tokens(config), config.width
-    block = count * (8 * width**2 + 4 * width * config.ffn_width) + 4 * count**2 * width
-    return (count - config.prefix) * 2 * config.channels * config.patch**2 * width + (config.layers - 1) * block
+    tokens, width = config.tokens, config.width
+    block = tokens * (8 * width**2 + 4 * width * config.ffn_width) + 4 * tokens**2 * width
+    return (tokens - config.prefix) * 2 * config.channels * config.patch**2 * width + (config.layers - 1) * block
 
 
 def largest_difference(results: dict[str, list[dict[str, Any]]], exact: bool) -> float:
