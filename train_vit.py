@@ -31,7 +31,7 @@ from vision.augment import flip_and_shift
 from vision.freeze import freeze, hold_key_biases, listing
 from vision.images import Images, Preprocessing, normalise, prepare_all, read_settings, write_settings
 from vision.predict import classify, pixels
-from vision.trunk import data_hash, finish, first_trainable, open_cache
+from vision.trunk import data_hash, finish, first_trainable, open_cache, reader
 from weights import load_pretrained, save_pretrained
 from weights.new_model import new_classifier
 
@@ -204,12 +204,12 @@ def way_to_logits(model: nn.Module, images: Images, settings: Preprocessing, job
     }
     hindrance = next((text for text, holds in hindrances.items() if holds), None)
     if hindrance is None:
-        inputs = (repr(settings), data_hash(images.pictures))
         rows = open_cache(
             model, first, lambda chosen: pixels(images.take(chosen), settings).to(device), len(images), job.micro_batch,
-            job.cache_gb * 1e9, Path(job.cache_dir), inputs,
+            job.cache_gb * 1e9, Path(job.cache_dir), inputs=(repr(settings), data_hash(images.pictures)),
         )  # fmt: skip
-        return lambda chosen: finish(model, rows[chosen].to(device), first)
+        read = reader(rows, job.micro_batch, device)
+        return lambda chosen: finish(model, read(chosen), first)
 
     print(f"every step runs the whole model: {hindrance}", flush=True)
     prepared = prepare_all(images.pictures, settings)  # (N, 3, H, W) uint8

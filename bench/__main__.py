@@ -19,8 +19,11 @@ from minitransformer import files
 from minitransformer.errors import RunError, command_line
 from minitransformer.flags import FlagParser, whole_number
 from qa import demo, squad
+from weights.find import find_folder
+from weights.load import read_config
 
 QUESTIONS = 200  # of the demo's, where no file is given
+LONGEST = 512  # tokens of the report's features, where a model has as many positions
 
 
 class Section(NamedTuple):
@@ -47,7 +50,7 @@ def main() -> None:
     if args.data is None:
         args.data = args.work / "questions.json"
         args.work.mkdir(parents=True, exist_ok=True)
-        squad.write(args.data, demo.examples("train")[:QUESTIONS])
+        squad.write(args.data, demo.examples("train", QUESTIONS))
 
     page, failed = ["# Results"], []
     print(page[0], flush=True)
@@ -63,7 +66,9 @@ def main() -> None:
 def on_a_cpu(args: argparse.Namespace) -> Iterator[Section]:
     questions = ["--weights", args.weights, "--data", args.data]
     repeats = ["--rounds", args.rounds, "--threads", args.threads]
-    yield Section("A training step", (["bench.train_step", *questions, "--steps", args.steps, *repeats],))
+    _, config = read_config(find_folder(args.weights))
+    step = ["bench.train_step", *questions, "--max-length", min(LONGEST, config.positions), "--steps", args.steps]
+    yield Section("A training step", ([*step, *repeats],))
     yield Section("Features", (["bench.features", *questions, "--rounds", args.rounds],))
     yield Section("Spans and answers", (["bench.spans", *questions, *repeats],))
     pictures = ["--data", args.pictures, "--limit-train", args.images, "--hf-steps", args.hf_steps]

@@ -18,6 +18,7 @@ from qa import squad
 from qa.features import Feature, featurise
 from qa.squad import Example
 from weights import load_tokenizer
+from weights.find import find_folder
 
 MAP_BATCH = 1000  # what datasets.map hands over at a time unless told otherwise
 
@@ -34,7 +35,7 @@ def main() -> None:
 
     examples = squad.read(args.data)
     columns = list(hf_columns(examples))
-    tokenizer, hf_tokenizer = load_tokenizer(args.weights), AutoTokenizer.from_pretrained(args.weights)
+    tokenizer, hf_tokenizer = load_tokenizer(args.weights), AutoTokenizer.from_pretrained(find_folder(args.weights))
 
     def ours() -> list[Feature]:
         return featurise(examples, tokenizer, args.max_length, args.stride)

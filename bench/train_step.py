@@ -67,7 +67,7 @@ def main() -> None:
         contenders += [f"{name}, compiled" for name in (OURS, PADDED, PER_BATCH)]
     results = in_turns("bench.train_step", contenders, args.rounds)
     rate = max(run["matrix_rate"] for run in results[OURS])
-    ours = statistics.median(seconds for run in results[OURS] for seconds in run["seconds"])
+    ours = statistics.mean(seconds for run in results[OURS] for seconds in run["seconds"])
     rows = [row(name.replace("max", str(args.max_length)), runs, ours, rate) for name, runs in results.items()]
     print(table(HEAD, *rows))
     print(f"\n{machine(args.threads)}; batch {args.batch_size}, {args.rounds} rounds of {args.steps} steps; a matrix "
@@ -116,7 +116,10 @@ def measure(args: argparse.Namespace) -> dict:
     with torch.no_grad(), precision.autocast():
         first_loss = loss_of(model, move(batches[0], precision.device)).item()
     if "compiled" in args.contender:
-        model.hf.compile() if isinstance(model, HFReader) else compile_layers(model)
+        if isinstance(model, HFReader):
+            model.hf.compile(dynamic=None if PADDED in args.contender else True)
+        else:
+            compile_layers(model)
 
     model.train()
     seconds = (
@@ -221,7 +224,7 @@ def row(name: str, runs: list[dict], ours: float, rate: float) -> list[str]:
     return [
         name,
         *spread(seconds),
-        f"{statistics.median(seconds) / ours:.2f}",
+        f"{statistics.mean(seconds) / ours:.2f}",
         f"{max(run['peak'] for run in runs) / 1e9:.2f} GB",
         f"{share:.0%} of the matrix rate",
         f"{runs[0]['loss']:.6f}",

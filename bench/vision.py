@@ -4,7 +4,8 @@ python -m bench.vision [--limit-train 512] [--epochs 10] [--hf-steps N] [--data 
 
 The flags are those of train_vit.py, whose `train` is what is measured, and a few more. The recipe is deit-small with
 DeiT-small's shape and random weights, on pictures of --data written to files. HF's rows train the same parameters of
-the same model in a plain loop: the same order, batches, micro-batches, rates, clipping and fused AdamW.
+the same model in a plain loop: the same order, batches, rates, clipping and fused AdamW, --hf-micro-batch images at
+once (64).
 
     HF, pictures prepared once      by our code, in all threads; each step normalises its own
     HF, prepared in every batch     from the files by its AutoImageProcessor with Pillow, as a collate function does
@@ -52,6 +53,7 @@ from minitransformer.vit import VitConfig
 from vision import data
 from vision.freeze import freeze, hold_key_biases
 from vision.images import Images, Preprocessing, normalise, prepare_all, read_folder, write_settings
+from weights.new_model import new_classifier
 
 OURS, PREPARED, FROM_FILES = CONTENDERS = "ours", "HF, pictures prepared once", "HF, prepared in every batch"
 HEAD = ("contender", "seconds", "least to most", "time over ours", "a further epoch", "peak memory", "without imports")
@@ -63,6 +65,7 @@ TOLERANCE = 1e-5  # of a loss, relative and absolute
 @dataclass(frozen=True)
 class Bench(train_vit.Recipe):
     hf_steps: int = option(0, "steps that HF's rows measure, from which the others are computed; 0: all", at_least=0)
+    hf_micro_batch: int = option(64, "images that HF's rows compute at once", at_least=1)
     rounds: int = option(1, "fresh processes per contender", at_least=1)
     threads: int = option(2, "of torch", at_least=1)
     contender: str = option("", "what this process is to measure; set by the command itself")
@@ -101,13 +104,19 @@ def measure(job: Bench) -> dict[str, Any]:
     images = read_folder(Path(job.pictures), "train")
     if job.contender != OURS:
         import transformers  # noqa: F401 - before memory is looked at
+    load_kernels(precision.device)
     imports = peak_memory(precision.device)
 
     torch.manual_seed(job.seed)
     model, settings = open_model(job, len(images.classes))
     freeze(model, job.trainable)
     trained = count_trained(model)
-    result: dict[str, Any] = {"images": len(images), "flops": flops_of_trunk(model.config) * len(images)}
+    result: dict[str, Any] = {
+        "images": len(images),
+        "flops": flops_of_trunk(model.config) * len(images),
+        "model": 4 * sum(parameter.numel() for parameter in model.parameters()),
+        "rows": 4 * len(images) * (1 + model.config.tokens) * model.config.width,  # as vision/trunk.py keeps them
+    }
     steps = job.epochs * -(-len(images) // job.batch_size)
     if job.contender == OURS:
         model.to(precision.device)
@@ -126,6 +135,14 @@ def measure(job: Bench) -> dict[str, Any]:
     if job.contender == OURS:  # now, when memory has been looked at
         result["matrix_rate"] = matrix_rate(precision.device, torch.float32)
     return result
+
+
+def load_kernels(device: torch.device) -> None:
+    """A training step of a tiny model: torch and the libraries below it load their code when it is first called."""
+    model = new_classifier(image_size=64, patch=16, width=64, layers=2, heads=2, ffn_width=128).to(device)
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    model(torch.rand(4, 3, 64, 64, device=device)).sum().backward()
+    optimizer.step()
 
 
 def open_model(job: Bench, classes: int) -> tuple[nn.Module, Preprocessing]:
@@ -219,7 +236,7 @@ def train_hf(
             group["lr"] = job.learning_rate * linear_rate(step, round(job.warmup * steps), steps)
         chosen = order[batch_number * job.batch_size : (batch_number + 1) * job.batch_size]
         loss = torch.zeros((), device=device)
-        for part in run.chunks(chosen, job.micro_batch):
+        for part in run.chunks(chosen, job.hf_micro_batch):
             with precision.autocast():
                 logits = forward(pixel_values=pixels(part).to(device)).logits.float()
                 total = F.cross_entropy(logits, labels[part].to(device), reduction="sum") / len(chosen)
@@ -242,10 +259,9 @@ def flops_of_trunk(config: VitConfig) -> int:
     For T tokens, P patches of p x p pixels, width C, feed-forward width F, L blocks, a multiplication and an addition
     counting as two: P * 2 * 3 p^2 C + (L - 1) * (T * (8 C^2 + 4 C F) + 4 T^2 C).
     """
-    patches = (config.image_size // config.patch) ** 2
-    tokens, width = config.prefix + patches, config.width
+    tokens, width = config.tokens, config.width
     block = tokens * (8 * width**2 + 4 * width * config.ffn_width) + 4 * tokens**2 * width
-    return patches * 2 * config.channels * config.patch**2 * width + (config.layers - 1) * block
+    return (tokens - config.prefix) * 2 * config.channels * config.patch**2 * width + (config.layers - 1) * block
 
 
 def largest_difference(results: dict[str, list[dict[str, Any]]], exact: bool) -> float:
@@ -281,14 +297,16 @@ def report(job: Bench, results: dict[str, list[dict[str, Any]]]) -> str:
             f"{statistics.median(seconds) / ours:.2f}",
             f"{own_epoch:.3g} s" + (f", {own_epoch / trunk:.2%} of the trunk pass" if name == OURS else ""),
             f"{max(run['peak'] for run in runs) / 1e9:.2f} GB",
-            f"{max(run['memory'] for run in runs) / 1e9:.2f} GB",
+            f"{max(run['memory'] for run in runs) / 1e6:.0f} MB",
         ])  # fmt: skip
+    allowed = first["rows"] + 2 * first["model"]
     limit = first["flops"] / rate
     rows.append(["limit: one trunk pass at the matrix rate", f"{limit:.3g} s", "", f"{limit / ours:.2f}", "", "", ""])
     return (
         f"{table(HEAD, *rows)}\n\n{machine(job.threads)}; {first['images']:,} images, {job.epochs} epochs, {steps} "
         f"steps, {job.rounds} rounds; a float32 matrix product makes {rate / 1e9:.0f} GFLOP/s; the trunk pass took "
-        f"{trunk:.3g} s, {limit / trunk:.0%} of that rate; the losses of a step differ by {difference:.0e} at most"
+        f"{trunk:.3g} s, {limit / trunk:.0%} of that rate; the losses of a step differ by {difference:.0e} at most; "
+        f"what is kept and twice the model are {allowed / 1e6:.0f} MB"
     )
 
 

@@ -44,6 +44,11 @@ class VitConfig:
         """Tokens before the patches."""
         return 2 if self.distilled else 1
 
+    @property
+    def tokens(self) -> int:
+        """Tokens of an image of `image_size`, T."""
+        return self.prefix + (self.image_size // self.patch) ** 2
+
 
 class Embeddings(nn.Module):
     """Patches as tokens, the prefix before them, positions added. (B, 3, H, W) -> (B, T, C)."""
@@ -123,7 +128,7 @@ class Vit(nn.Module):
         return self.norm(x)
 
 
-CPU_CACHE = 8_000_000  # bytes of a block's widest tensor, (B, T, F) float32, that a CPU's cache should hold
+CPU_CACHE = 5_000_000  # bytes of a block's widest tensor, (B, T, F) float32, that a CPU's cache should hold
 
 
 def images_at_once(config: VitConfig, device: torch.device, most: int) -> int:
@@ -131,8 +136,7 @@ def images_at_once(config: VitConfig, device: torch.device, most: int) -> int:
 
     Larger batches go to memory between the products, and DeiT-small takes half as long again for an image.
     """
-    tokens = config.prefix + (config.image_size // config.patch) ** 2
-    in_cache = CPU_CACHE // (4 * tokens * config.ffn_width)
+    in_cache = CPU_CACHE // (4 * config.tokens * config.ffn_width)
     return max(1, min(most, in_cache)) if device.type == "cpu" else most
 
 

@@ -29,9 +29,9 @@ from qa.squad import Example
 from vision.trunk import keep
 from weights.new_model import new_classifier
 
-PICTURES = {"--limit-train": 12, "--batch-size": 6, "--micro-batch": 4, "--epochs": 3, "--image-size": 28, "--patch": 7,
-            "--width": 24, "--layers": 2, "--heads": 3, "--ffn-width": 48, "--trainable": "blocks.1 classifier",
-            "--threads": 1}  # fmt: skip
+PICTURES = {"--limit-train": 12, "--batch-size": 6, "--micro-batch": 4, "--hf-micro-batch": 5, "--epochs": 3,
+            "--image-size": 28, "--patch": 7, "--width": 24, "--layers": 2, "--heads": 3, "--ffn-width": 48,
+            "--trainable": "blocks.1 classifier", "--threads": 1}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -171,6 +171,17 @@ def opened(folder: Path, model: nn.Module | None = None, source=None, inputs=("d
     )
 
 
+def test_a_reader_gives_the_rows_asked_for_from_one_piece_of_memory():
+    rows = torch.randn(9, 4, 2)
+    read = trunk.reader(rows, 5, torch.device("cpu"))
+    chosen = torch.tensor([8, 0, 3, 3, 1])
+    first = read(chosen)
+    assert torch.equal(first, rows[chosen])
+    second = read(chosen[:2])
+    assert torch.equal(second, rows[[8, 0]])
+    assert second.data_ptr() == first.data_ptr()
+
+
 @pytest.mark.parametrize("budget", [0, 1e9])
 def test_cache_holds_every_image_in_its_place(tmp_path, budget):
     model = random_model()

@@ -9,7 +9,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from minitransformer.errors import WeightsError
-from minitransformer.vit import DeitWithTeacher, Vit, VitConfig, VitForImageClassification
+from minitransformer.vit import DeitWithTeacher, Vit, VitConfig, VitForImageClassification, images_at_once
 from tiny import change_tensors, rewrite_json
 from weights import load_pretrained, save_pretrained
 from weights.compare import compare, compare_models, first_difference, main, random_inputs
@@ -130,6 +130,14 @@ def test_deit_small_has_22_million_parameters():
         model = DeitWithTeacher(VitConfig(width=384, heads=6, ffn_width=1536, distilled=True, classes=1000))
     assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, 1) == 22.4
     assert model.encoder.embeddings.position.shape[1] == 198
+
+
+def test_a_cpu_takes_as_many_images_at_once_as_its_cache_holds():
+    small = VitConfig(width=384, heads=6, ffn_width=1536, distilled=True)  # DeiT-small: 1.2 MB an image
+    assert images_at_once(small, torch.device("cpu"), 64) == 4
+    assert images_at_once(small, torch.device("cpu"), 3) == 3
+    assert images_at_once(small, torch.device("cuda"), 64) == 64
+    assert images_at_once(VitConfig(ffn_width=10**7), torch.device("cpu"), 64) == 1
 
 
 def test_dropouts_are_those_of_the_configuration(tmp_path):
