@@ -46,6 +46,7 @@ figure { margin: .9rem 0; }
 figure > img { max-width: 100%; height: auto; background: #fff; border-radius: 8px; }
 .bars td { border: 0; padding: .12rem .6rem .12rem 0; vertical-align: middle; }
 .bars, .bars td.bar { width: 100%; }
+.bars td.label { white-space: nowrap; }
 .bars td.bar div { height: .95rem; min-width: 1px; border-radius: 3px; background: var(--series0); }
 mark { color: inherit; border-radius: 3px; padding: 0 .12em; background: var(--good-back); }
 .right { color: var(--good); }
@@ -121,7 +122,7 @@ def bars(rows: Sequence[tuple[object, float, object]], caption: str, largest: fl
     lines = [
         tag(
             "tr",
-            text(label, "td") if isinstance(label, str) else tag("td", label),
+            text(label, "td", class_="label") if type(label) is str else tag("td", label, class_="label"),
             tag("td", tag("div", style=f"width: {100 * value / full:.1f}%"), class_="bar"),
             tag("td", note, class_="number"),
         )

@@ -112,7 +112,7 @@ def build(run: Finished) -> str:
         title,
         tag("h1", title),
         tag("p", story),
-        cards((f"{scores[key]:.2f}", name) for key, name in names if key in scores),
+        cards((f"{scores[key]:{'.4f' if key == 'loss' else '.2f'}}", name) for key, name in names if key in scores),
         join([tag("h2", "For example"), LEGEND, show(first)] if first else []),
         tag("h2", "Scores"), results(run),
         tag("h2", "How the training went"), run_page.training(run),
@@ -162,6 +162,8 @@ def results(run: Finished) -> Html:
         if "fa_exact" in run.metrics
         else "As the official SQuAD 2.0 script counts."
     )
+    for row in rows:
+        row[-1] = f"{row[-1]:.4f}" if row[-1] is not None else "–"
     header = ["", "exact, %", "F1, %", "HasAns exact, %", "HasAns F1, %", "NoAns, %", "loss, nats"]
     return join([table(header, rows), tag("p", persian, class_="note")])
 
@@ -264,7 +266,7 @@ def show(question: Scored) -> Html:
     gold = join(_between(" / ", [text(answer) for answer in golds])) if golds else escape("no answer")
     said = text(question.answer) if question.answer else escape("no answer")
     verdict = tag("b", "✓ right" if right else "✗ wrong", class_="right" if right else "wrong")
-    details = f" · F1 {100 * question.f1:.0f} · no answer leads the best span by {question.null_odds:.1f}"
+    details = f" · F1 {100 * question.f1:.0f} · no-answer score minus best span's {question.null_odds:.1f}"
     withheld = ["; withheld: ", text(question.best)] if question.best and not question.answer and golds else []
     return tag(
         "article",
