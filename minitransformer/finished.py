@@ -3,6 +3,7 @@
 import csv
 import json
 import tomllib
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,14 @@ class Finished(NamedTuple):
     @property
     def name(self) -> str:
         return self.folder.resolve().name
+
+    @property
+    def mean_losses(self) -> list[tuple[float, float]]:
+        """(step, mean loss of the steps up to it), as the report plots them."""
+        totals = accumulate(row["loss"] for row in self.log)
+        return [
+            (row["step"], total / count) for count, (row, total) in enumerate(zip(self.log, totals, strict=True), 1)
+        ]
 
 
 def read(folder: str | Path) -> Finished:

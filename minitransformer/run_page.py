@@ -13,10 +13,7 @@ def training(run: Finished) -> Html:
         return tag("p", "No step was made.")
     every = run.recipe.get("print_every", 1)
     losses = [(row["step"], row["loss"]) for row in run.log]
-    means, total = [], 0.0
-    for count, (step, loss) in enumerate(losses, start=1):
-        total += loss
-        means.append((step, total / count))
+    means = run.mean_losses
     thinned = losses[every - 1 :: every] if len(losses) >= 2 * every else losses
     speed_name = next(name for name in run.log[0] if name.endswith("_per_second"))
     unit, speed = speed_name.removesuffix("_per_second"), median(row[speed_name] for row in run.log)
