@@ -21,7 +21,7 @@ from minitransformer.optim import linear_rate, parameter_groups, step_rate
 from minitransformer.parallel import World
 from minitransformer.precision import Precision
 from minitransformer.recipe import option
-from qa import demo, metrics, pquad, squad
+from qa import demo, metrics, pquad, report, squad
 from qa.features import Batch, Feature, collate, featurise
 from qa.plots import plot_losses
 from qa.predict import read, span_loss
@@ -95,8 +95,8 @@ def main() -> None:
     if job.max_length > model.config.positions:
         raise RunError(f"max_length {job.max_length}: {job.weights} has {model.config.positions} positions; lower it")
     folder = world.from_first(lambda: run.open_run_folder(job.out, name, job, job.resume, job.may_change))
-    if world.first and job.valid == "demo":
-        squad.write(folder / "valid.json", valid_examples)  # for qa.predict and qa.evaluate
+    if world.first:
+        report.write_data(folder, train_examples, train_features, valid_examples, valid_features)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"{job.weights}: {parameters:,} parameters; {len(train_examples):,} questions to train on, "
           f"{len(valid_examples):,} to validate; everything goes to {folder}/", flush=True)  # fmt: skip
@@ -109,6 +109,8 @@ def main() -> None:
         plot_losses(losses, job.print_every, folder)
     scores = evaluate(model, valid_examples, valid_features, job, folder, world, precision)
     print_scores(scores, time.monotonic() - began)
+    if world.first:
+        print(f"read it: {report.write(folder)}")
     print(f"ask it:  python -m qa.ask --model {folder}/model")
 
 
@@ -216,6 +218,7 @@ def evaluate(
         files.write_json(folder / "predictions.json", official.predictions)
         files.write_json(folder / "nbest.json", official.nbest)
         files.write_json(folder / "null_odds.json", official.null_odds)
+        files.write_json(folder / "places.json", {id: answer.start for id, answer in answers.items()})
         files.write_json(folder / "metrics.json", scores)
     return scores
 

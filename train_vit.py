@@ -26,7 +26,7 @@ from minitransformer.optim import linear_rate, parameter_groups
 from minitransformer.parallel import World
 from minitransformer.precision import Precision
 from minitransformer.recipe import option
-from vision import data, metrics, plots
+from vision import data, metrics, plots, report
 from vision.augment import flip_and_shift
 from vision.freeze import freeze, hold_key_biases, listing
 from vision.images import Images, Preprocessing, normalise, prepare_all, read_settings, write_settings
@@ -65,9 +65,7 @@ class Recipe:
     beta2: float = option(0.999, "of AdamW: memory of the squared gradient", at_least=0.0, at_most=1.0)
     weight_decay: float = option(0.0, "of AdamW", at_least=0.0)
     decay_all: bool = option(False, "decay biases and norms too")
-    warmup: float = option(
-        0.0, "part of all steps in which the rate rises; then it falls to 0", at_least=0.0, at_most=1.0
-    )
+    warmup: float = option(0.0, "part of the steps in which the rate rises; then it falls", at_least=0.0, at_most=1.0)
     clip_norm: float = option(0.0, "largest norm of the gradient; 0: no clipping", at_least=0.0)
     label_smoothing: float = option(0.0, "part of the target that all classes share", at_least=0.0, at_most=1.0)
     # the run
@@ -105,7 +103,7 @@ def main() -> None:
 
     losses = train(model, train_set, settings, job, folder, world, precision)
     with precision.autocast():
-        scores, answers = evaluate(model, valid_set, settings, job, world)
+        scores, logits = evaluate(model, valid_set, settings, job, world)
     if not world.first:
         return
     files.write_json(folder / "metrics.json", scores)
@@ -113,9 +111,11 @@ def main() -> None:
     write_settings(settings, folder / "model")
     plots.plot_loss(losses, -(-len(train_set) // job.batch_size), folder)
     plots.plot_sample(train_set, job.seed, folder)
-    plots.plot_mistakes(valid_set, answers, job.seed, folder)
+    plots.plot_mistakes(valid_set, logits.argmax(-1), job.seed, folder)
     plots.plot_confusion(np.array(scores["confusion"]), valid_set.classes, folder)
+    report.write_pictures(folder, train_set, valid_set, logits, job.seed)
     print(f"accuracy {scores['accuracy']:.2f}  loss {scores['loss']:.4f}  in {time.monotonic() - began:.0f} s")
+    print(f"read it:  {report.write(folder)}")
     print(f"show it a picture:  python -m vision.predict --model {folder}/model IMAGE...")
 
 
@@ -224,12 +224,12 @@ def way_to_logits(model: nn.Module, images: Images, settings: Preprocessing, job
 def evaluate(
     model: nn.Module, images: Images, settings: Preprocessing, job: Recipe, world: World
 ) -> tuple[dict[str, Any], Tensor]:
-    """Classify the validation images, each process its share. Returns metrics.json's contents and the answers (N,)."""
+    """Classify the validation images, each process its share. Returns metrics.json's contents and the logits (N, K)."""
     mine = world.share(range(len(images)))
     shares = world.gather((mine, classify(model, images.take(mine), settings, job.micro_batch)))
     logits = torch.cat([share for _, share in shares])  # (N, K), process after process
     logits = logits[torch.tensor([number for numbers, _ in shares for number in numbers]).argsort()]
-    return metrics.classification(logits, torch.from_numpy(images.labels), images.classes), logits.argmax(-1)
+    return metrics.classification(logits, torch.from_numpy(images.labels), images.classes), logits
 
 
 def open_model(job: Recipe, classes: int) -> tuple[nn.Module, Preprocessing]:

@@ -41,6 +41,7 @@ class Prediction(NamedTuple):
     text: str  # "" for no answer
     null_odds: float  # null score minus the best span's score: the higher, the surer that there is no answer
     n_best: list[Candidate]  # falling; the null candidate is always among them
+    start: int = -1  # where the best span begins in the context, whether or not it is the answer; -1: there is none
 
 
 class OfficialFiles(NamedTuple):
@@ -205,7 +206,8 @@ def _predict(answers: Mapping[tuple[int, str], float], null_score: float, null_t
     scores.insert(place, null_score)
     weights = [math.exp(score - scores[0]) for score in scores]
     total = sum(weights)
-    return Prediction(answer, null_odds, [*map(Candidate, texts, scores, [weight / total for weight in weights])])
+    n_best = [*map(Candidate, texts, scores, [weight / total for weight in weights])]
+    return Prediction(answer, null_odds, n_best, next((begin for begin, _ in answers), -1))
 
 
 def _check(start: Tensor, end: Tensor, context_mask: Tensor, max_answer_tokens: int, n_best: int) -> None:

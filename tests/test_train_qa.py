@@ -87,7 +87,7 @@ def test_train_qa_leaves_a_whole_run_folder(train, tmp_path, data):
     folder = tmp_path / "run"
     assert {path.name for path in folder.iterdir()} == {
         "recipe.toml", "log.csv", "checkpoints", "model", "predictions.json", "nbest.json", "null_odds.json",
-        "metrics.json",
+        "metrics.json", "places.json", "data.json", "valid.json", "report.html",
     }  # fmt: skip
     assert {path.name for path in (folder / "model").iterdir()} == {
         "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",

@@ -119,7 +119,7 @@ def test_train_vit_leaves_a_whole_run_folder(train, tmp_path):
     assert outcome.status == 0, outcome.err
     folder = tmp_path / "run"
     assert {path.name for path in folder.iterdir()} == {
-        "recipe.toml", "log.csv", "checkpoints", "model", "metrics.json",
+        "recipe.toml", "log.csv", "checkpoints", "model", "metrics.json", "pictures.json", "report.html",
     }  # fmt: skip
     assert {path.name for path in (folder / "model").iterdir()} == {
         "config.json", "model.safetensors", "preprocessor_config.json",

@@ -41,7 +41,7 @@ def plot_sample(images: Images, seed: int, folder: Path) -> None:
     """sample.png: an image by chance, under the name of its class."""
     number = int(epoch_order(len(images), seed, epoch=0)[0])
     figure, axes = pyplot.subplots(figsize=(4, 4.3), layout="constrained")
-    axes.imshow(_shown(images, number))
+    axes.imshow(shown(images, number))
     axes.set_title(f"a random image: {images.classes[images.labels[number]]}")
     axes.axis("off")
     _save(figure, folder / "sample.png")
@@ -50,15 +50,15 @@ def plot_sample(images: Images, seed: int, folder: Path) -> None:
 def plot_mistakes(images: Images, answers: Tensor, seed: int, folder: Path) -> None:
     """mistakes.png: images with a wrong answer, GRID * GRID of them by chance. answers: (N,) numbers of classes."""
     wrong = (answers != torch.from_numpy(images.labels)).nonzero().flatten()
-    shown = wrong[epoch_order(len(wrong), seed, epoch=0)][: GRID**2].tolist()
+    chosen = wrong[epoch_order(len(wrong), seed, epoch=0)][: GRID**2].tolist()
     figure, grid = pyplot.subplots(GRID, GRID, figsize=(8, 9), layout="constrained")
     figure.suptitle(
         f"{len(wrong):,} of {len(images):,} images got a wrong answer (red, above; below it the true class)"
     )
     for axes in grid.flat:
         axes.axis("off")
-    for axes, number in zip(grid.flat, shown, strict=False):
-        axes.imshow(_shown(images, number))
+    for axes, number in zip(grid.flat, chosen, strict=False):
+        axes.imshow(shown(images, number))
         axes.set_title(images.classes[answers[number]], color="firebrick", fontsize=10)
         true = images.classes[images.labels[number]]
         axes.text(0.5, -0.04, true, transform=axes.transAxes, ha="center", va="top", fontsize=10)
@@ -87,11 +87,11 @@ def _counts(confusion: ndarray) -> list[tuple[tuple[int, int], int]]:
     return [((row, column), confusion[row, column]) for row, column in zip(*confusion.nonzero(), strict=True)]
 
 
-def _shown(images: Images, number: int) -> ndarray:
-    """A picture as it was given, (H, W, 3) uint8, or smaller where it is large."""
+def shown(images: Images, number: int, largest: int = LARGEST) -> ndarray:
+    """A picture as it was given, (H, W, 3) uint8, or smaller where a side has more than `largest` pixels."""
     picture = images.pictures[number]
     picture = Image.fromarray(picture) if isinstance(picture, ndarray) else open_picture(picture)
-    picture.thumbnail((LARGEST, LARGEST))
+    picture.thumbnail((largest, largest))
     return np.asarray(picture)
 
 

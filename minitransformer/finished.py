@@ -1,0 +1,71 @@
+"""A finished run, read from its folder."""
+
+import csv
+import json
+import tomllib
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from minitransformer.errors import RunError
+
+
+class Finished(NamedTuple):
+    folder: Path
+    recipe: dict[str, Any]
+    log: list[dict[str, float]]  # a row per step; its columns are those of minitransformer/log.py
+    metrics: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.folder.resolve().name
+
+    @property
+    def mean_losses(self) -> list[tuple[float, float]]:
+        """(step, mean loss of the steps up to it), as the report plots them."""
+        totals = accumulate(row["loss"] for row in self.log)
+        return [
+            (row["step"], total / count) for count, (row, total) in enumerate(zip(self.log, totals, strict=True), 1)
+        ]
+
+
+def read(folder: str | Path) -> Finished:
+    """What every run leaves behind. Raises RunError where the folder holds no finished run, or a damaged file."""
+    folder = Path(folder)
+    if not (folder / "recipe.toml").is_file():
+        raise RunError(f"{folder}: no run in it; give a folder with recipe.toml, as runs/demo-qa")
+    if not (folder / "metrics.json").is_file():
+        raise RunError(f"{folder}: the run has not ended, metrics.json is missing; go on with it by --resume")
+    return Finished(
+        folder, _read_recipe(folder / "recipe.toml"), _read_log(folder / "log.csv"), read_json(folder / "metrics.json")
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """An object that a run has written. Raises RunError where there is none."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{path}: there is no such file; was the run made by an older version? Run it again") from None
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{path}: not JSON ({error}); run it again") from error
+    if not isinstance(value, dict):
+        raise RunError(f"{path}: not an object; run it again")
+    return value
+
+
+def _read_recipe(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunError(f"{path}: not TOML ({error}); run it again") from error
+
+
+def _read_log(path: Path) -> list[dict[str, float]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [{name: float(value) for name, value in line.items()} for line in csv.DictReader(file)]
+    except FileNotFoundError:
+        raise RunError(f"{path}: there is no such file; run it again") from None
+    except (ValueError, TypeError, AttributeError) as error:  # a cell that is no number, a line too short or too long
+        raise RunError(f"{path}: cannot be read ({error}); run it again") from error
