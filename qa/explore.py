@@ -5,7 +5,6 @@ python -m qa.explore Train.json Validation.json --weights parsbert --out explore
 
 import csv
 import io
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -381,7 +380,7 @@ def _names(paths: Sequence[str]) -> list[str]:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(line, flush=True)
 
 
 if __name__ == "__main__":

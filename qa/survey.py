@@ -128,7 +128,7 @@ def anomalies(examples: Sequence[Example]) -> dict[str, list[str]]:
         "an answer with white space at an edge": lambda e: any(a.text != a.text.strip() for a in e.answers),
         "an answer that begins or ends inside a word": lambda e: any(_cuts_word(e.context, a) for a in e.answers),
         "an answer text that stands several times in its passage": lambda e: any(
-            e.context.count(a.text) > 1 for a in e.answers
+            e.context.find(a.text) < e.context.rfind(a.text) for a in e.answers
         ),
         "two answers of the same text": lambda e: len({a.text for a in e.answers}) < len(e.answers),
         "a question without a question mark": lambda e: not e.question.rstrip().endswith(("؟", "?")),
