@@ -179,7 +179,7 @@ def _bars(title: str, x_name: str, y_name: str, series: dict[str, dict[int, int]
         left = (k - (len(series) - 1) / 2) * width
         drawn = axes.bar([x + left for x in places], [counts.get(x, 0) for x in places], width, label=_plain(name))
         if len(places) * len(series) <= 20:  # more would not be readable
-            axes.bar_label(drawn, fmt="{:,.0f}", fontsize=8, padding=2)
+            axes.bar_label(drawn, fmt="{:,.0f}", fontsize=7, padding=2)
     axes.set(title=title, xlabel=x_name, ylabel=y_name, xticks=places)
     axes.margins(y=0.12)
     axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))

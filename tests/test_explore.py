@@ -40,9 +40,9 @@ def test_text_forms_are_told_apart():
         forms = survey.survey("a", [example(context=text)]).forms
         assert [form for form in list(forms)[:4] if forms[form]["context"]] == [wanted], text
     odd = survey.survey("a", [example(context="علي می‌رود ۱۲")]).forms
-    assert odd["half-space (ZWNJ)"]["context"] == odd["Persian digits (۰-۹)"]["context"] == 1
+    assert odd["half-space (ZWNJ)"]["context"] == odd["Persian digits (۴۵۶)"]["context"] == 1
     assert odd["Arabic yeh, alef maksura or kaf (ي ى ك)"]["context"] == 1
-    assert odd["Arabic digits (٠-٩)"]["context"] == 0
+    assert odd["Arabic digits (٤٥٦)"]["context"] == 0
 
 
 def test_anomalies_name_their_questions():
@@ -106,7 +106,7 @@ def test_texts_of_a_data_set_do_nothing_on_the_page():
     evil = "<script>alert(1)</script>"
     made = [example(title=evil, question=f"{evil}؟", context=f"{evil} بود", answers=[evil])]
     one = explore.Explored(made, survey.survey(f"{evil}$x", made), None, [])
-    html = explore.build([one], explore.draw([one]))
+    html = explore.build([one], dict.fromkeys(("answers", "places", "words"), b"\x89PNG"))
     assert evil not in html
     assert "&lt;script&gt;" in html
     assert 'dir="auto"' in html
