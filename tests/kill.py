@@ -5,7 +5,7 @@ python -m tests.kill --rounds 100 [--job train_qa] [--operations N] [--seed 0]
 Each of the --rounds kills a small run up to three times at random moments, each time going on from what is left. Then
 come as many runs as a run has operations on the disk, each killed right before another one of them (all, or N of them).
 A killed run dies by SIGKILL, of which it hears nothing. At the end its folder must hold the same files as that of a run
-that was left alone, byte for byte, but for the column of log.csv that tells the speed.
+that was left alone, byte for byte, but for the speed in log.csv and the page that shows it.
 
 Runs are forked from this process, which has imported torch, and draw no pictures, which take longer than the training.
 """
@@ -171,11 +171,13 @@ class Kill:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file and folder by its name, hidden ones too, without the times in log.csv."""
+    """Every file and folder by its name, hidden ones too, without the times in log.csv and on the page."""
     return {str(path.relative_to(folder)): b"" if path.is_dir() else without_times(path) for path in folder.rglob("*")}
 
 
 def without_times(path: Path) -> bytes:
+    if path.name == "report.html":  # made of the other files; it shows the speed, and the name of the folder
+        return b""
     if path.name != "log.csv":
         return path.read_bytes()
     with path.open(encoding="utf-8", newline="") as file:

@@ -357,7 +357,7 @@ def test_resumed_run_is_bit_for_bit_the_run_that_never_stopped(train, tmp_path, 
     assert log_of(tmp_path / "run") == log_of(tmp_path / "straight")
     assert files_under(tmp_path / "run") == files_under(tmp_path / "straight")
     for name in files_under(tmp_path / "straight"):
-        if (tmp_path / "straight" / name).is_file() and name != "log.csv":
+        if (tmp_path / "straight" / name).is_file() and name not in ("log.csv", "report.html"):  # they tell the speed
             assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes(), name
 
 
