@@ -2,29 +2,37 @@
 
 python -m qa.ask --model runs/demo-qa/model --context-file passage.txt
 python -m qa.ask --model runs/demo-qa/model --context "تهران پایتخت ایران است." --question "پایتخت ایران کجاست؟"
+python -m qa.ask --model runs/demo-qa/model --data runs/demo-qa --id ID
 
-Without --question it asks for questions until an empty line, Ctrl-D or Ctrl-C.
+Without --question it asks for questions until an empty line, Ctrl-D or Ctrl-C; with --id, it is the one of the data.
 """
 
 import argparse
+import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple, TextIO
 
 from tokenizers import Tokenizer
 from torch import nn
 
 from minitransformer.errors import DataError, UserError, command_line, printable
-from minitransformer.flags import FlagParser
-from qa.features import LONGEST_QUESTION, featurise, pair_template
+from minitransformer.flags import FlagParser, nearest
+from qa import squad
+from qa.features import LONGEST_QUESTION, Feature, featurise, pair_template
 from qa.predict import N_BEST, read
-from qa.spans import Prediction, predictions
+from qa.spans import Candidate, Prediction, predictions
 from qa.squad import Example
 from weights import load_pretrained, load_tokenizer
 
 STRIDE = 128  # tokens that neighbouring windows of a long passage share, as in BERT's own SQuAD code
 MAX_ANSWER_TOKENS = 64
 BATCH_TOKENS = 8192
+NEXT_BEST = 3  # of the other answers, how many are told
+AROUND = 300  # characters of the passage that are shown on either side of the answer
+PLAIN, COLOURED = ("[", "]"), ("\x1b[30;42m", "\x1b[0m")  # what stands before and after the answer: black on green
 
 
 def answer(
@@ -36,6 +44,13 @@ def answer(
     max_answer_tokens: int = MAX_ANSWER_TOKENS,
 ) -> Prediction:
     """The answer that the passage gives, among its n best. Raises DataError on texts that cannot be read."""
+    example, features = windows(model, tokenizer, context, question)
+    spans, _ = read(model, features, BATCH_TOKENS, max_answer_tokens, N_BEST)
+    return predictions([example], features, spans, null_threshold)[example.id]
+
+
+def windows(model: nn.Module, tokenizer: Tokenizer, context: str, question: str) -> tuple[Example, list[Feature]]:
+    """The question with each window of the passage, as the model reads them. Raises DataError on what it cannot."""
     if len(question) > LONGEST_QUESTION:
         raise DataError(f"the question is {len(question):,} characters long: shorten it")
     check(question, "question")
@@ -44,11 +59,8 @@ def answer(
     size = pair_template(tokenizer).size + len(tokenizer.encode(question, add_special_tokens=False))
     if size >= length:
         raise DataError(f"the question takes {size} of the {length} tokens that the model reads at once: shorten it")
-
-    examples = [Example("question", "", question, context, answers=())]
-    features = featurise(examples, tokenizer, length, stride=min(STRIDE, (length - size) // 2))
-    spans, _ = read(model, features, BATCH_TOKENS, max_answer_tokens, N_BEST)
-    return predictions(examples, features, spans, null_threshold)["question"]
+    example = Example("question", "", question, context, answers=())
+    return example, featurise([example], tokenizer, length, stride=min(STRIDE, (length - size) // 2))
 
 
 def check(text: str, name: str) -> None:
@@ -58,40 +70,99 @@ def check(text: str, name: str) -> None:
         raise DataError(f"the {name} is not UTF-8: convert it")
 
 
-def report(prediction: Prediction) -> str:
-    """Answer and probabilities as lines for a terminal."""
-    probability = {candidate.text: candidate.probability for candidate in reversed(prediction.n_best)}  # the best wins
-    if not prediction.text:
-        return f"No answer in the passage.\n    probability {probability['']:.1%}"
-    chances = f"probability {probability[prediction.text]:.1%}, of no answer {probability['']:.1%}"
-    return f"{printable(prediction.text)}\n    {chances}"
+class Ranking(NamedTuple):
+    """A prediction's candidates, each text once: it may stand in several places, of which the best counts."""
+
+    chosen: Candidate  # the answer, or the null candidate
+    null: Candidate
+    others: list[Candidate]  # falling
+
+
+def rank(prediction: Prediction) -> Ranking:
+    best: dict[str, Candidate] = {}
+    for candidate in prediction.n_best:
+        best.setdefault(candidate.text, candidate)
+    chosen, null = best[prediction.text], best[""]
+    return Ranking(chosen, null, [candidate for text, candidate in best.items() if text not in ("", chosen.text)])
+
+
+def report(prediction: Prediction, context: str, coloured: bool = False) -> str:
+    """Answer, scores, the next best, and the passage with the answer marked, as lines for a terminal."""
+    chosen, null, others = rank(prediction)
+    chance = f"    probability {chosen.probability:.1%}, score {chosen.score:.2f}"
+    if chosen.text:
+        chance += f"; of no answer {null.probability:.1%}, {null.score:.2f}"
+    lines = [printable(chosen.text) or "No answer in the passage.", chance]
+    for other in others[:NEXT_BEST]:
+        lines.append(f"    or {other.probability:>6.1%} {other.score:>7.2f}  {printable(other.text)}")
+    if chosen.text:
+        lines += ["", marked(context, prediction.start, prediction.start + len(chosen.text), coloured)]
+    return "\n".join(lines)
+
+
+def marked(context: str, begin: int, end: int, coloured: bool) -> str:
+    """The passage around the characters from `begin` to `end`, on one line, with a mark about them."""
+    first, last = max(0, begin - AROUND), min(len(context), end + AROUND)
+    # Between dots, because the spaces beside the answer are no edges to be trimmed.
+    before, answer, after = (
+        printable(f".{part}.")[1:-1] for part in (context[first:begin], context[begin:end], context[end:last])
+    )
+    opening, closing = COLOURED if coloured else PLAIN
+    return "…" * (first > 0) + before + opening + answer + closing + after + "…" * (last < len(context))
+
+
+def wants_colour(stream: TextIO) -> bool:
+    """Whether it is a terminal that shows colours, and nobody has said NO_COLOR."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 @command_line
 def main() -> None:
     flags = parse_flags()
-    context = flags.context if flags.context_file is None else read_text(flags.context_file)
+    asked = find_example(flags.data, flags.id) if flags.data is not None else None
+    context = asked.context if asked else read_passage(flags)
     check(context, "passage")
     tokenizer = load_tokenizer(flags.model)
     model = load_pretrained(flags.model, "question-answering", fresh_head=False)
-    if flags.question is not None:
-        print(report(answer(model, tokenizer, context, flags.question)))
-        return
 
+    def reply(question: str) -> None:
+        print(report(answer(model, tokenizer, context, question), context, wants_colour(sys.stdout)), flush=True)
+
+    if flags.question is not None:
+        reply(flags.question)
+        return
+    if asked:
+        print(f"question: {printable(asked.question)}")
+        reply(asked.question)
+        print(f"\nthe data says: {printable(' / '.join(text for text, _ in asked.answers)) or 'no answer'}")
+        return
     try:
         for question in prompt():
             try:
-                print(report(answer(model, tokenizer, context, question)), flush=True)
+                reply(question)
             except UserError as error:  # with this question; the next may do better
                 print(f"error: {printable(str(error))}", file=sys.stderr)
     except KeyboardInterrupt:
         print()
 
 
+def find_example(path: str, id: str) -> Example:
+    """The question of an id, from a SQuAD file or from a run's folder. Raises DataError where there is none."""
+    file = Path(path) / "valid.json" if Path(path).is_dir() else Path(path)
+    examples = {example.id: example for example in squad.read(file)}
+    if id not in examples:
+        raise DataError(f"{file}: no question {id!r}{nearest(id, examples)}; its first is {next(iter(examples))!r}")
+    return examples[id]
+
+
 def prompt() -> Iterator[str]:
     """Questions as they are typed, or piped in, up to an empty line or the end."""
+    typed = sys.stdin.isatty()
+    if typed:
+        with contextlib.suppress(ImportError):  # some systems have none
+            import readline  # noqa: F401 - gives `input` arrow keys and a history
     try:
-        while question := input("question: " if sys.stdin.isatty() else "").strip():
+        while question := input("question: " if typed else "").strip():
             yield question
     except EOFError:
         print()
@@ -99,9 +170,14 @@ def prompt() -> Iterator[str]:
         raise DataError("the question is not UTF-8: convert it") from error
 
 
-def read_text(path: str) -> str:
+def read_passage(flags: argparse.Namespace) -> str:
+    """The passage, as it was given or from its file; "-" is standard input."""
+    if flags.context is not None:
+        return flags.context
+    path = flags.context_file
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
+        data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from error
 
@@ -111,9 +187,16 @@ def parse_flags() -> argparse.Namespace:
     parser.add_argument("--model", required=True, metavar="DIR", help="a trained model's folder, as runs/NAME/model")
     passage = parser.add_mutually_exclusive_group(required=True)
     passage.add_argument("--context", metavar="TEXT", help="the passage")
-    passage.add_argument("--context-file", metavar="FILE", help="a text file with the passage")
+    passage.add_argument("--context-file", metavar="FILE", help="a text file with the passage; -: standard input")
+    passage.add_argument("--data", metavar="FILE", help="a SQuAD file, or a run's folder, whose question --id it is")
+    parser.add_argument("--id", metavar="ID", help="with --data: the question's id")
     parser.add_argument("--question", metavar="TEXT", help="the question; without it, a prompt")
-    return parser.parse_args()
+    flags = parser.parse_args()
+    if (flags.data is None) != (flags.id is None):
+        parser.error("--data and --id go together")
+    if flags.context_file == "-" and flags.question is None:
+        parser.error("--context-file -: standard input holds the passage, so give the --question")
+    return flags
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """`python -m qa.ask`: one question, a prompt, long passages, and texts that would command a terminal."""
 
+import io
 import os
 import re
 import subprocess
@@ -20,6 +21,7 @@ from weights import load_pretrained, load_tokenizer
 
 CHECKOUT = Path(__file__).parents[1]
 FIRST, *_ = examples()
+SHARE, SCORE = r"\d+\.\d%", r"-?\d+\.\d\d"
 
 
 @pytest.fixture(scope="module")
@@ -44,15 +46,23 @@ def model(folder):
 def test_ask_answers_a_question(folder):
     outcome = call(ask.main, "--model", folder, "--context", FIRST.context, "--question", FIRST.question)
     assert (outcome.status, outcome.err) == (0, "")
-    text, chances = outcome.out.splitlines()
+    text, chances, *others, empty, passage = outcome.out.splitlines()
     assert text == FIRST.answers[0].text
-    assert re.fullmatch(r" {4}probability \d+\.\d%, of no answer \d+\.\d%", chances)
+    assert re.fullmatch(rf" {{4}}probability {SHARE}, score {SCORE}; of no answer {SHARE}, {SCORE}", chances)
+    assert len(others) == ask.NEXT_BEST
+    assert all(re.fullmatch(rf" {{4}}or +{SHARE} +{SCORE}  .+", other) for other in others)
+    assert empty == ""
+    assert passage == FIRST.context.replace(text, f"[{text}]")
 
 
 def test_ask_says_where_there_is_no_answer(folder):
     silent = next(example for example in examples() if not example.answers)
     outcome = call(ask.main, "--model", folder, "--context", silent.context, "--question", silent.question)
-    assert re.fullmatch(r"No answer in the passage\.\n {4}probability \d+\.\d%\n", outcome.out)
+    first, chance, *others = outcome.out.splitlines()
+    assert first == "No answer in the passage."
+    assert re.fullmatch(rf" {{4}}probability {SHARE}, score {SCORE}", chance)
+    assert len(others) == ask.NEXT_BEST
+    assert all(re.fullmatch(rf" {{4}}or +{SHARE} +{SCORE}  .+", other) for other in others)
 
 
 def test_ask_reads_the_passage_from_a_file(folder, tmp_path):
@@ -61,13 +71,32 @@ def test_ask_reads_the_passage_from_a_file(folder, tmp_path):
     assert call(ask.main, *flags).out.startswith(FIRST.answers[0].text + "\n")
 
 
+def test_ask_reads_the_passage_from_standard_input(folder):
+    flags = ("--model", folder, "--context-file", "-", "--question", FIRST.question)
+    assert call(ask.main, *flags, typed="\ufeff" + FIRST.context).out.startswith(FIRST.answers[0].text + "\n")
+
+
+@pytest.mark.parametrize("place", ["file", "run"])
+def test_ask_reads_passage_and_question_by_id(folder, tmp_path, place):
+    path = write_questions(tmp_path / "valid.json")
+    flags = ("--model", folder, "--data", path if place == "file" else tmp_path, "--id")
+    said = call(ask.main, *flags, FIRST.id).out
+    assert said.startswith(f"question: {FIRST.question}\n{FIRST.answers[0].text}\n")
+    assert said.endswith(f"\n\nthe data says: {FIRST.answers[0].text}\n")
+    silent = next(example for example in examples() if not example.answers)
+    assert call(ask.main, *flags, silent.id).out.endswith("\n\nthe data says: no answer\n")
+    assert "the data says" not in call(ask.main, *flags, silent.id, "--question", FIRST.question).out
+    message = call(ask.main, *flags, "q111").refusal()
+    assert message == f"error: {path}: no question 'q111' (did you mean 'q11'?); its first is 'q0'"
+
+
 @pytest.mark.parametrize("end", ["", "\n", "\n\nthis is not read\n", "\n  \n"])
 def test_ask_answers_questions_until_an_empty_line_or_the_end(folder, end):
     outcome = call(
         ask.main, "--model", folder, "--context", FIRST.context, typed=f"{FIRST.question}\n{FIRST.question}{end}"
     )
     assert (outcome.status, outcome.err) == (0, "")
-    assert outcome.out.count(FIRST.answers[0].text) == 2
+    assert outcome.out.splitlines().count(FIRST.answers[0].text) == 2
 
 
 def test_ask_goes_on_after_a_question_that_cannot_be_read(folder):
@@ -127,10 +156,34 @@ def test_answer_to_a_passage_without_a_token_is_none(tmp_path):
     assert (prediction.text, prediction.n_best[0].probability) == ("", 1.0)
 
 
-def test_report_gives_the_probability_of_the_best_place():
+def test_report_gives_the_score_of_the_best_place_and_each_text_once():
     """The same word may stand in two places."""
-    n_best = [Candidate("تهران", 3.0, 0.5), Candidate("", 2.5, 0.3), Candidate("تهران", 2.0, 0.2)]
-    assert ask.report(Prediction("تهران", -0.5, n_best)) == "تهران\n    probability 50.0%, of no answer 30.0%"
+    n_best = [Candidate("تهران", 3.0, 0.5), Candidate("", 2.5, 0.3), Candidate("تهران", 2.0, 0.15)]
+    n_best += [Candidate("قم", 1.0, 0.04), Candidate("ساری", 0.5, 0.01)]
+    chances = "    probability 50.0%, score 3.00; of no answer 30.0%, 2.50"
+    others = ["    or   4.0%    1.00  قم", "    or   1.0%    0.50  ساری"]
+    said = ask.report(Prediction("تهران", -0.5, n_best, start=4), "شهر تهران")
+    assert said.splitlines() == ["تهران", chances, *others, "", "شهر [تهران]"]
+
+
+def test_the_answer_is_coloured_for_a_terminal_alone():
+    assert ask.marked("a b c d", 2, 5, coloured=True) == "a \x1b[30;42mb c\x1b[0m d"
+    ours, theirs = os.openpty()
+    with open(theirs, "w") as terminal:
+        for settings, coloured in (({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)):
+            with mock.patch.dict(os.environ, {"TERM": "xterm", "NO_COLOR": ""} | settings):
+                assert ask.wants_colour(terminal) == coloured
+    os.close(ours)
+    assert not ask.wants_colour(io.StringIO())
+
+
+def test_a_long_passage_is_shown_around_the_answer():
+    context = "شهر " * 500 + "تهران" + " رود" * 500
+    shown = ask.marked(context, 2000, 2005, coloured=False)
+    assert len(shown) == 2 * ask.AROUND + len("…[تهران]…")
+    assert "شهر [تهران] رود" in shown
+    assert (shown[0], shown[-1]) == ("…", "…")
+    assert ask.marked("تهران\nشهر", 0, 5, coloured=False) == "[تهران] شهر"
 
 
 @pytest.mark.parametrize(
@@ -148,16 +201,25 @@ def test_report_gives_the_probability_of_the_best_place():
     ],
 )
 def test_report_prints_texts_harmlessly(text, shown):
-    prediction = Prediction(text, -1.0, [Candidate(text, 1.0, 0.75), Candidate("", 0.0, 0.25)])
-    line, _ = ask.report(prediction).split("\n")
+    candidates = [Candidate(text, 1.0, 0.7), Candidate("", 0.0, 0.2), Candidate(text + "!", -1.0, 0.1)]
+    said = ask.report(Prediction(text, -1.0, candidates, start=len(text) + 2), f"({text} {text})")
+    line, _, other, empty, passage = said.split("\n")
     assert line == shown
-    assert not [c for c in line if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c not in "\u200c\u200d"]
+    assert other == f"    or  10.0%   -1.00  {shown}!"
+    assert empty == ""
+    assert passage == f"({shown} [{shown}])"
+    assert not [c for c in said if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c not in "\n\u200c\u200d"]
 
 
 @pytest.mark.parametrize(
     ("flags", "problem"),
     [
-        ((), "one of the arguments --context --context-file is required"),
+        ((), "one of the arguments --context --context-file --data is required"),
+        (("--data", "a.json"), "--data and --id go together"),
+        (("--context", "a", "--id", "q"), "--data and --id go together"),
+        (("--data", "absent.json", "--id", "q"), "absent.json: there is no such file"),
+        (("--data", "", "--id", "q"), "valid.json: there is no such file"),
+        (("--context-file", "-"), "standard input holds the passage, so give the --question"),
         (("--context", "a", "--context-file", "b"), "--context-file: not allowed with argument --context"),
         (("--context", " ", "--question", "b"), "the passage is empty: write one"),
         (("--context", ""), "the passage is empty: write one"),
@@ -206,3 +268,30 @@ def test_ask_runs_as_a_process(folder):
     )
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.startswith(FIRST.answers[0].text + "\n")
+
+
+def test_the_prompt_of_a_terminal_has_colours_and_a_history(folder):
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "qa.ask", "--model", str(folder), "--context", FIRST.context]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TERM": "xterm", "NO_COLOR": "", "PYTHONIOENCODING": "utf-8"}
+    process = subprocess.Popen(command, cwd=CHECKOUT, env=environment, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    said = ""
+
+    def wait_for(text: str) -> None:
+        nonlocal said
+        while text not in said:
+            said += os.read(ours, 4096).decode(errors="replace")
+        said = said.partition(text)[2]
+
+    marked = "\x1b[30;42m" + FIRST.answers[0].text
+    wait_for("question: ")
+    os.write(ours, FIRST.question.encode() + b"\n")
+    wait_for(marked)
+    wait_for("question: ")
+    os.write(ours, b"\x1b[A\n")  # arrow up
+    wait_for(marked)
+    wait_for("question: ")
+    os.write(ours, b"\n")
+    assert process.wait(timeout=60) == 0
+    os.close(ours)
