@@ -4,8 +4,10 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import transformers
 from PIL import Image
 from torch import nn
 
@@ -13,6 +15,7 @@ from minitransformer.errors import RunError
 from minitransformer.vit import VitConfig, VitForImageClassification
 from tiny import Outcome, call
 from vision import demo, predict
+from vision.attention import cls_attention, plot_attention
 from vision.images import Preprocessing, normalise, prepare_all, write_settings
 from weights import load_pretrained, save_pretrained
 
@@ -126,3 +129,49 @@ def test_predict_refuses_a_model_whose_classifier_is_not_trained(folder, tmp_pat
 
 def test_predict_needs_a_picture(folder):
     assert "IMAGE" in asked(folder).refusal()
+
+
+def test_the_attention_of_cls_is_that_of_hf_and_lies_by_rows(tmp_path):
+    model = random_model()
+    save_pretrained(model, tmp_path, labels=CLASSES)
+    pixels = torch.randn(1, 3, 8, 12)  # two rows of three patches
+    maps = cls_attention(model, pixels)
+    theirs = transformers.DeiTForImageClassification.from_pretrained(tmp_path, attn_implementation="eager").eval()
+    with torch.no_grad():
+        said = theirs(pixels, interpolate_pos_encoding=True, output_attentions=True).attentions[-1]
+    assert maps.shape == (2, 2, 3)
+    torch.testing.assert_close(maps.flatten(1), said[0, :, 0, 2:], rtol=1e-5, atol=1e-5)
+
+
+def test_predict_draws_what_it_looks_at(folder, tmp_path, pictures):
+    outcome = asked(folder, pictures[0], "--attention", tmp_path / "looks.png")
+    assert outcome.status == 0, outcome.err
+    assert outcome.out.endswith(f"what it looks at: {tmp_path}/looks.png\n")
+    with Image.open(tmp_path / "looks.png") as drawn:
+        assert drawn.format == "PNG"
+        assert min(drawn.size) > 300
+
+
+def test_the_patch_with_the_highest_weight_is_the_reddest(tmp_path):
+    maps = torch.full((1, 2, 2), 0.1)
+    maps[0, 0, 1] = 0.6  # above, right
+    plot_attention(torch.full((3, 40, 40), 128, dtype=torch.uint8), maps, tmp_path / "looks.png")
+    drawn = np.asarray(Image.open(tmp_path / "looks.png").convert("RGB")).astype(int)
+    panel = drawn[:, drawn.shape[1] // 4 : drawn.shape[1] // 2]  # the second of four: the mean
+    rows, columns = (panel[..., 0] - panel[..., 1] > 150).nonzero()  # where it is red
+    faint = ((panel[..., 0] - panel[..., 1]) > 5).nonzero()
+    assert 0.2 < len(rows) / len(faint[0]) < 0.3
+    assert (rows.max(), columns.min()) < (faint[0].max(), faint[1].max())
+    assert rows.max() < np.median(faint[0]) + 5
+    assert columns.min() > np.median(faint[1]) - 5
+
+
+@pytest.mark.parametrize("kind", ["two pictures", "no folder"])
+def test_predict_refuses_what_it_cannot_draw_before_it_looks(folder, tmp_path, pictures, kind):
+    shown = pictures[:2] if kind == "two pictures" else pictures[:1]
+    path = tmp_path / "absent/looks.png" if kind == "no folder" else tmp_path / "looks.png"
+    outcome = asked(folder, *shown, "--attention", path)
+    problem = "draws one IMAGE, and there are 2" if kind == "two pictures" else f"{path}: cannot be written"
+    assert problem in outcome.refusal()
+    assert outcome.out == ""
+    assert not path.exists()

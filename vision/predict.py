@@ -1,6 +1,7 @@
 """What is in a picture? A model over images, and the command that gives the five likeliest classes of image files.
 
 python -m vision.predict --model runs/demo-vit/model IMAGE...
+python -m vision.predict --model runs/demo-vit/model IMAGE --attention looks.png       what it looks at, as a picture
 """
 
 from pathlib import Path
@@ -10,10 +11,12 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from minitransformer import files
 from minitransformer.errors import RunError, WeightsError, command_line, printable
 from minitransformer.flags import FlagParser
 from minitransformer.run import choose_device
 from minitransformer.vit import images_at_once
+from vision.attention import cls_attention, plot_attention
 from vision.images import Images, Preprocessing, normalise, prepare_all, read_settings
 from weights import load_pretrained
 from weights.load import read_labels
@@ -56,8 +59,13 @@ def main() -> None:
     parser = FlagParser(prog="python -m vision.predict", description=__doc__)
     parser.add_argument("--model", required=True, metavar="DIR", help="a trained model's folder, as runs/NAME/model")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="picture files")
+    parser.add_argument("--attention", metavar="FILE", help="a PNG to write: what [CLS] looks at in the one IMAGE")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     args = parser.parse_args()
+    if args.attention:
+        if len(args.images) > 1:
+            parser.error(f"--attention draws one IMAGE, and there are {len(args.images)}")
+        files.check_writable(args.attention)
 
     settings, classes = read_settings(args.model), read_labels(args.model)
     model = load_pretrained(args.model, "image-classification", fresh_head=False).to(choose_device(args.device))
@@ -67,6 +75,11 @@ def main() -> None:
         image = Images([Path(name)], np.zeros(1, np.int64), tuple(classes))
         probabilities = classify(model, image, settings, batch_size=1)[0].softmax(-1)
         print(report(name, probabilities, classes), flush=True)
+    if args.attention:
+        picture = prepare_all(args.images, settings, quiet=True)  # (1, 3, H, W)
+        maps = cls_attention(model, normalise(picture, settings).to(next(model.parameters()).device))
+        plot_attention(picture[0], maps, Path(args.attention))
+        print(f"what it looks at: {printable(args.attention)}")
 
 
 if __name__ == "__main__":
