@@ -24,10 +24,8 @@ FIRST, *_ = examples()
 SHARE, SCORE = r"\d+\.\d%", r"-?\d+\.\d\d"
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A model that train_qa.py has taught the capitals of tiny.examples()."""
-    folder = tmp_path_factory.mktemp("ask")
+def teach_capitals(folder: Path) -> Path:
+    """A model that train_qa.py has taught the capitals of tiny.examples(), in `folder`."""
     data = write_questions(folder / "data.json")
     weights = write_checkpoint(folder / "weights", dropout=0.0, attention_dropout=0.0)
     lengths = ("--max-length", 64, "--stride", 16, "--batch-size", 12, "--epochs", 40)
@@ -36,6 +34,11 @@ def folder(tmp_path_factory):
     with mock.patch.object(train_qa, "plot_losses"):
         assert call(train_qa.main, "--recipe", "modern", *numbers, *files).status == 0
     return folder / "run/model"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return teach_capitals(tmp_path_factory.mktemp("ask"))
 
 
 @pytest.fixture(scope="module")
