@@ -22,7 +22,7 @@ from minitransformer.packing import Packing
 
 @command_line
 def main() -> None:
-    parser = FlagParser(prog="python -m bench.cost", description=__doc__.split("\n\n")[0])
+    parser = FlagParser(prog="python -m bench.cost", description=__doc__)
     count = whole_number(at_least=1)
     parser.add_argument("--shape", choices=SHAPES, required=True)
     parser.add_argument("--batch-size", type=count, default=16)

@@ -25,7 +25,7 @@ MAP_BATCH = 1000  # what datasets.map hands over at a time unless told otherwise
 
 @command_line
 def main() -> None:
-    parser = FlagParser(prog="python -m bench.features", description=__doc__.split("\n\n")[0])
+    parser = FlagParser(prog="python -m bench.features", description=__doc__)
     parser.add_argument("--weights", required=True, metavar="DIR", help="checkpoint folder with the tokenizer")
     parser.add_argument("--data", required=True, metavar="FILE", help="questions, SQuAD .json or .json.gz")
     parser.add_argument("--max-length", type=int, default=512)

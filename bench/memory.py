@@ -16,7 +16,8 @@ from unittest import mock
 
 import train_qa
 from bench.common import machine, table
-from minitransformer import checkpoint
+from minitransformer import checkpoint, recipe
+from minitransformer.errors import command_line
 from minitransformer.log import Log
 
 DEFAULTS = "--recipe demo-qa --epochs 100 --max-steps 2000 --batch-size 2 --limit-valid 20 --checkpoint-every 500"
@@ -34,7 +35,10 @@ def sample(step: int) -> Sample:
     return Sample(step, pages * resource.getpagesize(), len(os.listdir("/proc/self/fd")))
 
 
+@command_line
 def main() -> None:
+    flags = [*DEFAULTS.split(), *sys.argv[1:]]
+    recipe.parse(train_qa.Recipe, "demo-qa", __doc__, flags)  # only for --help, and to refuse wrong flags at once
     samples, saving, times = [], [], []
     add, save = Log.add, checkpoint.save_checkpoint
 
@@ -51,7 +55,7 @@ def main() -> None:
         return path
 
     with tempfile.TemporaryDirectory() as folder:
-        sys.argv = ["train_qa.py", *DEFAULTS.split(), "--out", str(Path(folder) / "run"), *sys.argv[1:]]
+        sys.argv = ["train_qa.py", "--out", str(Path(folder) / "run"), *flags]
         with (
             mock.patch.object(Log, "add", add_and_sample),
             mock.patch.object(checkpoint, "save_checkpoint", save_and_time),

@@ -23,7 +23,7 @@ SHAPES = {  # the report's two models, and the paper's larger one
 
 @command_line
 def main() -> None:
-    parser = FlagParser(prog="python -m bench.shape", description=__doc__.split("\n\n")[0])
+    parser = FlagParser(prog="python -m bench.shape", description=__doc__)
     parser.add_argument("shape", choices=SHAPES)
     parser.add_argument("--tokenizer", required=True, metavar="DIR", help="checkpoint folder whose tokenizer to take")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")

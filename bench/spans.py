@@ -47,7 +47,7 @@ class Batch(NamedTuple):
 
 @command_line
 def main() -> None:
-    parser = FlagParser(prog="python -m bench.spans", description=__doc__.split("\n\n")[0])
+    parser = FlagParser(prog="python -m bench.spans", description=__doc__)
     parser.add_argument("--weights", required=True, metavar="DIR", help="checkpoint folder with the tokenizer")
     parser.add_argument("--data", required=True, metavar="FILE", help="questions, SQuAD .json or .json.gz")
     parser.add_argument("--n-best", type=int, default=20)

@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = FlagParser(prog="python -m bench.train_step", description=__doc__.split("\n\n")[0])
+    parser = FlagParser(prog="python -m bench.train_step", description=__doc__)
     parser.add_argument("--weights", required=True, metavar="DIR", help="checkpoint folder")
     parser.add_argument("--data", required=True, metavar="FILE", help="questions, SQuAD .json or .json.gz")
     parser.add_argument("--batch-size", type=int, default=16)

@@ -22,7 +22,7 @@ FOLDER = Path(__file__).parents[1] / "recipes"
 
 def parse(recipe_type: type, default: str, description: str, argv: list[str] | None = None) -> tuple[str, Any]:
     """A command line's recipe, and its name. `--recipe` takes a name in recipes/ or a file."""
-    parser = FlagParser(description=description)
+    parser = FlagParser(description=description, usage="%(prog)s [--recipe NAME] [--FIELD VALUE ...]")
     parser.add_argument("--recipe", default=default, help=f"a name in recipes/ or a TOML file (default {default})")
     for field in dataclasses.fields(recipe_type):
         flag = "--" + field.name.replace("_", "-")

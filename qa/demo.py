@@ -634,7 +634,7 @@ def answered(part: str, rng: random.Random) -> tuple[str, str]:
 
 @command_line
 def main() -> None:
-    parser = FlagParser(description=__doc__)
+    parser = FlagParser(prog="python -m qa.demo", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     parser.add_argument("--seed", type=int, default=0, help="another seed, another data set (default 0)")
     arguments = parser.parse_args()

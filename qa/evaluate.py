@@ -1,4 +1,7 @@
-"""`python -m qa.evaluate`: score a file of predictions against a data set of SQuAD's shape."""
+"""Exact match and F1 in percent, as the official SQuAD 2.0 script has them.
+
+python -m qa.evaluate --data Validation.json.gz --predictions predictions.json
+"""
 
 import json
 from typing import Any
@@ -6,8 +9,6 @@ from typing import Any
 from minitransformer.errors import DataError, command_line
 from minitransformer.flags import FlagParser, finite_number
 from qa import metrics, squad
-
-EXAMPLE = "example:\n  python -m qa.evaluate --data Validation.json.gz --predictions predictions.json"
 
 
 @command_line
@@ -25,11 +26,7 @@ def main() -> None:
 
 
 def parse_flags() -> Any:
-    parser = FlagParser(
-        prog="python -m qa.evaluate",
-        description="Exact match and F1 in percent, as the official SQuAD 2.0 script has them.",
-        epilog=EXAMPLE,
-    )
+    parser = FlagParser(prog="python -m qa.evaluate", description=__doc__)
     parser.add_argument("--data", metavar="FILE", required=True, help="the questions: SQuAD JSON, or gzipped")
     parser.add_argument("--predictions", metavar="FILE", required=True, help='{id: text}, "" for "no answer"')
     parser.add_argument("--na-prob", metavar="FILE", help="{id: number}: how likely each question has no answer")

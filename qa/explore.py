@@ -90,11 +90,7 @@ def main() -> None:
 
 
 def parse_flags():
-    parser = FlagParser(
-        prog="python -m qa.explore",
-        description="Tables and charts of data sets: PNGs, numbers.csv and index.html, which opens from disk.",
-        epilog="example:\n  python -m qa.explore Train.json Validation.json.gz --weights parsbert --out explored",
-    )
+    parser = FlagParser(prog="python -m qa.explore", description=__doc__)
     parser.add_argument("files", metavar="FILE", nargs="+", help="questions: SQuAD JSON, or gzipped")
     parser.add_argument("--weights", metavar="DIR", help="a checkpoint, for lengths in its tokens")
     parser.add_argument("--out", metavar="DIR", required=True, help="where the pictures, the CSV and the page go")

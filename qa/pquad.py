@@ -51,10 +51,7 @@ def main() -> None:
 
 
 def parse_flags() -> Any:
-    parser = FlagParser(
-        prog="python -m qa.pquad",
-        description="Fetch PQuAD's training, validation and test questions, and check them.",
-    )
+    parser = FlagParser(prog="python -m qa.pquad", description=__doc__)
     parser.add_argument("--to", metavar="DIR", default=str(FOLDER), help=f"where to put them (default: {FOLDER})")
     parser.add_argument("--url", metavar="URL", default=URL, help="a mirror: the address of the folder with the files")
     return parser.parse_args()

@@ -76,7 +76,7 @@ def read(
 
 @command_line
 def main() -> None:
-    parser = FlagParser(prog="python -m qa.predict", description=__doc__.split("\n\n")[0])
+    parser = FlagParser(prog="python -m qa.predict", description=__doc__)
     parser.add_argument("--model", required=True, metavar="DIR", help="a trained model's folder, as runs/NAME/model")
     parser.add_argument("--data", required=True, metavar="FILE", help="questions, SQuAD .json or .json.gz")
     parser.add_argument("--out", required=True, metavar="FILE", help="where {id: answer} goes, as JSON")

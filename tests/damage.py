@@ -393,7 +393,7 @@ GOOD = ("same", "refused", "another")
 
 @command_line
 def main() -> None:
-    parser = FlagParser(prog="python -m tests.damage", description=__doc__.split("\n\n")[0])
+    parser = FlagParser(prog="python -m tests.damage", description=__doc__)
     parser.add_argument("--rounds", type=whole_number(at_least=1), default=1000)
     parser.add_argument("--seed", type=whole_number(at_least=0), default=0)
     parser.add_argument("--only", choices=KINDS, help="one kind of file")

@@ -198,7 +198,7 @@ def draw_nothing() -> None:
 
 @command_line
 def main() -> None:
-    parser = FlagParser(prog="python -m tests.kill", description=__doc__.split("\n\n")[0])
+    parser = FlagParser(prog="python -m tests.kill", description=__doc__)
     parser.add_argument("--rounds", type=whole_number(at_least=0), default=100)
     parser.add_argument("--operations", type=whole_number(at_least=0), metavar="N", help="so many; default: all")
     parser.add_argument("--job", choices=JOBS, default="train_qa")

@@ -1,6 +1,6 @@
 """CIFAR-10 (Krizhevsky 2009), as its author serves it: one archive of 60,000 pictures.
 
-python -m vision.download [--to data]
+python -m vision.download [--to data]      fetch it, and check it; train_vit.py then takes `--data FILE`
 """
 
 from pathlib import Path
@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def parse_flags() -> Any:
-    parser = FlagParser(prog="python -m vision.download", description="Fetch CIFAR-10's archive, and check it.")
+    parser = FlagParser(prog="python -m vision.download", description=__doc__)
     parser.add_argument("--to", metavar="DIR", default="data", help="where to put it (default: data)")
     parser.add_argument("--url", metavar="URL", default=URL, help="a mirror: the address of the folder it is in")
     return parser.parse_args()

@@ -1,4 +1,6 @@
-"""Our model against transformers' on the same folder, part by part: python -m weights.compare FOLDER
+"""Our model against transformers' on the same folder, part by part.
+
+python -m weights.compare FOLDER
 
 Both load the folder, read the same random tokens (with segments and padding) and run backward from the same loss. For
 every part that has parameters the outputs at real tokens and the gradients of its parameters are compared, in the order
@@ -6,7 +8,6 @@ in which the parts compute, so the first one that differs is the one to look at.
 transformers is needed here and nowhere else (pip install transformers).
 """
 
-import argparse
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from minitransformer.errors import UserError, command_line
+from minitransformer.flags import FlagParser
 from minitransformer.vit import VitConfig
 from weights import maps
 from weights.find import find_folder
@@ -230,7 +232,7 @@ def _gradient(parameter: nn.Parameter) -> Tensor:
 
 @command_line
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m weights.compare", description=__doc__.split("\n\n")[0])
+    parser = FlagParser(prog="python -m weights.compare", description=__doc__)
     parser.add_argument("folder", help="a checkpoint folder in Hugging Face layout, or the name of one that ships")
     parser.add_argument("--task", choices=TASKS, help="default: config.json's")
     args = parser.parse_args()

@@ -147,7 +147,7 @@ def main() -> None:
 def parse_flags() -> Any:
     parser = FlagParser(
         prog="python -m weights.hub",
-        description="Fetch a public checkpoint, check it, and convert it where it is not in safetensors.",
+        description=__doc__,
         epilog=f"{listing()}\n\nIt is kept in {cache_folder()}; HF_HOME moves that. Where the hub cannot be reached:\n"
         "set HF_ENDPOINT to a mirror, or fetch on another machine with --to DIR, copy DIR, and say --weights DIR.",
     )
