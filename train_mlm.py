@@ -88,19 +88,19 @@ class Recipe:
 def main() -> None:
     name, job = recipe.parse(Recipe, default="demo-mlm", description=__doc__)
     world = parallel.join(job.device)
-    device = run.choose_device(job.device)
-    precision = Precision(job.precision, device, job.tf32)
+    precision = Precision(job.precision, run.choose_device(job.device), job.tf32)
     run.seed_all(job.seed)
 
     # file -> documents -> tokenizer -> pieces
+    print(f"{name}: reading {job.train}", flush=True)
     documents = read_documents(job.train, "train", job.limit_train)
     held_out = read_documents(job.valid, "valid", job.limit_valid) if job.valid else []
     if job.weights:
         tokenizer = load_tokenizer(job.weights)
-        model = load_pretrained(job.weights, "masked-lm").to(device)
+        model = load_pretrained(job.weights, "masked-lm").to(precision.device)
     else:
         tokenizer = train_tokenizer((text for texts in documents for text in texts), job.vocabulary)
-        model = new_model(tokenizer, job).to(device)
+        model = new_model(tokenizer, job).to(precision.device)
     if job.max_length > model.config.positions:
         raise RunError(f"max_length {job.max_length}: the model has {model.config.positions} positions")
     pieces = cut(documents, tokenizer, job.max_length)

@@ -84,6 +84,7 @@ def main() -> None:
     run.seed_all(job.seed)
 
     # file -> examples -> features
+    print(f"{name}: reading {job.weights}, {job.train} and {job.valid}", flush=True)
     tokenizer = load_tokenizer(job.weights)
     model = load_pretrained(job.weights, "question-answering").to(device)
     model.dropout.p = job.head_dropout

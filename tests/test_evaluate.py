@@ -76,12 +76,6 @@ def test_evaluate_scores_pquad(assets, tmp_path):
     assert (scores["exact"], scores["f1"], scores["fa_exact"], scores["total"]) == (100, 100, 100, 7976)
 
 
-def test_evaluate_help_shows_an_example():
-    result = evaluate("--help")
-    assert result.returncode == 0
-    assert "\n  python -m qa.evaluate --data Validation.json.gz --predictions predictions.json\n" in result.stdout
-
-
 def test_evaluate_names_a_data_file_that_is_absent(predictions, tmp_path):
     absent = tmp_path / "none.json"
     assert refusal("--data", absent, "--predictions", predictions).startswith(f"error: {absent}: there is no such file")

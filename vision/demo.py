@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy import ndarray
 from PIL import Image
+from tqdm import tqdm
 
 from minitransformer import files
 from minitransformer.errors import command_line
@@ -132,7 +133,7 @@ def read(name: str, part: str, count: int | None = None) -> Images:
     count = min(count or chosen.count[part], chosen.count[part])
     labels = np.arange(count) % len(chosen.classes)
     pictures = np.empty((count, SIDE, SIDE, 3), np.uint8)
-    for place, label in enumerate(labels):
+    for place, label in enumerate(tqdm(labels, desc=f"drawing {part}", unit="image", leave=False, disable=None)):
         random = np.random.default_rng([chosen.seed, PARTS.index(part), place])
         pictures[place] = draw(chosen.classes[label], random)
     return Images(pictures, labels, chosen.classes)

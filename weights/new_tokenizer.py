@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tqdm import tqdm
 
 from weights.tokenizer import BERT_SPECIAL
 
@@ -74,7 +75,9 @@ def learn_pieces(words: Counter[str], size: int) -> list[str]:
     known = set(pieces)
     queue = [(-times, pair) for pair, times in count.items()]
     heapq.heapify(queue)
+    bar = tqdm(total=size, desc="learning a vocabulary", unit="piece", leave=False, disable=None)
     while queue and len(pieces) < size:
+        bar.update(len(pieces) - bar.n)
         times, pair = heapq.heappop(queue)
         if -times != count[pair]:  # an old entry: it was queued again when its count changed
             continue
@@ -97,6 +100,7 @@ def learn_pieces(words: Counter[str], size: int) -> list[str]:
             changed.update(before, after)
         for other in changed:
             heapq.heappush(queue, (-count[other], other))
+    bar.close()
     return pieces
 
 
