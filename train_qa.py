@@ -84,11 +84,11 @@ def main() -> None:
     run.seed_all(job.seed)
 
     # file -> examples -> features
-    print(f"{name}: reading {job.weights}, {job.train} and {job.valid}", flush=True)
     tokenizer = load_tokenizer(job.weights)
     model = load_pretrained(job.weights, "question-answering").to(device)
     model.dropout.p = job.head_dropout
     stride = None if job.stride < 0 else job.stride
+    print(f"{name}: reading {job.train} and {job.valid}", flush=True)
     train_examples = read_examples(job.train, "train", job.limit_train)
     valid_examples = read_examples(job.valid, "valid", job.limit_valid)
     train_features = featurise(train_examples, tokenizer, job.max_length, stride)
