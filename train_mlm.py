@@ -143,8 +143,8 @@ def train(
     torch.manual_seed(job.seed + world.rank)  # dropout differs between processes
 
     checkpoints = folder / "checkpoints"
-    facts = {"data": run.fingerprint(pieces), "processes": world.size}
-    done = checkpoint.resume(checkpoints, model, optimizer, facts, world) if job.resume else 0
+    held = model, optimizer, {"data": run.fingerprint(pieces), "processes": world.size}, world, precision.scaler
+    done = checkpoint.resume(checkpoints, *held) if job.resume else 0
     if done:
         print(f"resumed at step {done} of {steps} from {checkpoints}", flush=True)
     every = 1 if device.type == "cpu" else job.print_every
@@ -188,7 +188,7 @@ def train(
                 stopping = world.any(stop.signal)
             if stopping or (job.checkpoint_every and (step + 1) % job.checkpoint_every == 0):
                 log.sync()
-                saved = checkpoint.save_checkpoint(checkpoints, step + 1, model, optimizer, facts, world)
+                saved = checkpoint.save_checkpoint(checkpoints, step + 1, *held)
                 if stopping:
                     stop.stop(step + 1, saved)
     log.close()

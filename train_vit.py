@@ -141,17 +141,17 @@ def train(
 
     checkpoints = folder / "checkpoints"
     facts = {"data": data_hash(images.pictures), "labels": run.fingerprint([[images.labels]]), "processes": world.size}
-    done = checkpoint.resume(checkpoints, model, optimizer, facts, world) if job.resume else 0
+    held = model, optimizer, facts, world, precision.scaler
+    done = checkpoint.resume(checkpoints, *held) if job.resume else 0
     if done:
         print(f"resumed at step {done} of {steps} from {checkpoints}", flush=True)
-    every = 1 if device.type == "cpu" else job.print_every
-    log = Log(folder, "images", every, resume_step=done, writes=world.first)
+    log = Log(folder, "images", 1 if device.type == "cpu" else job.print_every, resume_step=done, writes=world.first)
     if job.compile:
         run.compile_layers(model)
 
     model.train()
     mine = images.take(range(world.rank, len(images), world.size))  # the images that this process sees, now and later
-    logits_of = way_to_logits(model, mine, settings, job) if done < steps and len(mine) else None
+    logits_of = to_logits(model, mine, settings, job, precision) if done < steps and len(mine) else None
     with (
         run.Stop() as stop,
         tqdm(total=steps, initial=done, unit="step", desc="training", disable=not world.first) as bar,
@@ -185,17 +185,16 @@ def train(
                 stopping = world.any(stop.signal)
             if stopping or (job.checkpoint_every and (step + 1) % job.checkpoint_every == 0):
                 log.sync()
-                saved = checkpoint.save_checkpoint(checkpoints, step + 1, model, optimizer, facts, world)
+                saved = checkpoint.save_checkpoint(checkpoints, step + 1, *held)
                 if stopping:
                     stop.stop(step + 1, saved)
     log.close()
     return [row["loss"] for row in log.rows]
 
 
-def way_to_logits(model: nn.Module, images: Images, settings: Preprocessing, job: Recipe) -> Callable[[Tensor], Tensor]:
+def to_logits(model: nn.Module, images: Images, settings: Preprocessing, job: Recipe, precision: Precision) -> Callable:
     """A function from numbers of images (B,) to logits (B, K): from what the frozen trunk gave, or all the way."""
-    device, config = next(model.parameters()).device, model.config
-    first = first_trainable(model)
+    device, config, first = precision.device, model.config, first_trainable(model)
     hindrances = {
         "--no-trunk-cache says so": not job.trunk_cache,
         "augmentation changes the images in every epoch": job.augment,
@@ -204,10 +203,11 @@ def way_to_logits(model: nn.Module, images: Images, settings: Preprocessing, job
     }
     hindrance = next((text for text, holds in hindrances.items() if holds), None)
     if hindrance is None:
-        rows = open_cache(
-            model, first, lambda chosen: pixels(images.take(chosen), settings).to(device), len(images), job.micro_batch,
-            job.cache_gb * 1e9, Path(job.cache_dir), inputs=(repr(settings), data_hash(images.pictures)),
-        )  # fmt: skip
+        inputs = repr(settings), str(precision.dtype), data_hash(images.pictures)
+        with precision.autocast():
+            rows = open_cache(
+                model, first, lambda chosen: pixels(images.take(chosen), settings).to(device), len(images),
+                job.micro_batch, job.cache_gb * 1e9, Path(job.cache_dir), inputs)  # fmt: skip
         read = reader(rows, job.micro_batch, device)
         return lambda chosen: finish(model, read(chosen), first)
 

@@ -38,10 +38,11 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     facts: dict[str, Any] | None = None,
     world: World = ALONE,
+    scaler: torch.amp.GradScaler | None = None,
 ) -> Path:
     """Write `folder`/step-NNNNNNN and drop all but the newest ones. All processes of a run call this together.
 
-    facts: what must be the same when the run goes on, as JSON can hold it; see `resume`.
+    facts: what must be the same when the run goes on, as JSON can hold it; see `resume`. scaler: of float16's losses.
     """
     final = folder / _name(step)
     random_states = world.gather(_random_state())
@@ -51,7 +52,14 @@ def save_checkpoint(
     contents = {
         "model.safetensors": save(dict(model.named_parameters())),
         "optimizer.safetensors": save(optimizer_tensors),
-        "state.json": files.json_bytes({"step": step, "facts": facts or {}, "optimizer_groups": groups}),
+        "state.json": files.json_bytes(
+            {
+                "step": step,
+                "facts": facts or {},
+                "optimizer_groups": groups,
+                "scaler": scaler.state_dict() if scaler else {},  # numbers; none where it is not in use
+            }
+        ),
     }
     for rank, state in enumerate(random_states):
         contents[f"random-{rank}.safetensors"] = save(state)
@@ -93,6 +101,7 @@ def resume(
     optimizer: torch.optim.Optimizer,
     facts: dict[str, Any] | None = None,
     world: World = ALONE,
+    scaler: torch.amp.GradScaler | None = None,
 ) -> int:
     """Put model, optimizer and random generators back from the newest whole checkpoint. Returns its step, 0 for none.
 
@@ -102,7 +111,7 @@ def resume(
     saved = whole_checkpoints(folder)
     for number, path in reversed(list(enumerate(saved, start=1))):
         try:
-            step = _load(path, model, optimizer, facts or {}, world)
+            step = _load(path, model, optimizer, facts or {}, world, scaler)
         except _Damaged as error:
             if world.first:
                 warning = f"warning: {path} is damaged ({error}): going on from the one before"
@@ -124,7 +133,14 @@ def _remove_leftovers(folder: Path) -> None:
         files.remove_folder(leftover)
 
 
-def _load(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, facts: dict[str, Any], world: World) -> int:
+def _load(
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    facts: dict[str, Any],
+    world: World,
+    scaler: torch.amp.GradScaler | None,
+) -> int:
     contents = _read(path)
     try:
         state = json.loads(contents["state.json"])
@@ -145,6 +161,8 @@ def _load(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, facts:
         for name, parameter in parameters.items():
             parameter.copy_(held[name])
     optimizer.load_state_dict(_unflatten(optimizer_tensors, state["optimizer_groups"]))
+    if scaler and scaler.is_enabled() and state["scaler"]:
+        scaler.load_state_dict(state["scaler"])
     _put_random_state(load(contents[f"random-{world.rank}.safetensors"]))
     return state["step"]
 

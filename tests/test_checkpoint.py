@@ -46,6 +46,22 @@ def saved(tmp_path):
     return tmp_path, model, optimizer
 
 
+def test_checkpoint_puts_float16_s_loss_scale_back(tmp_path):
+    model, optimizer = start()
+    grown, fresh, off = (torch.amp.GradScaler("cpu", init_scale=2.0, growth_interval=2, enabled=on) for on in (1, 1, 0))
+    for _ in range(5):
+        grown.scale(model(torch.randn(8, 4)).square().mean()).backward()
+        grown.step(optimizer)
+        grown.update()
+    save_checkpoint(tmp_path, 5, model, optimizer, scaler=grown)
+    assert grown.get_scale() == 8.0  # twice doubled
+    assert resume(tmp_path, *start(seed=1), scaler=fresh) == 5
+    assert fresh.state_dict() == grown.state_dict()
+    assert resume(tmp_path, *start(seed=1), scaler=off) == 5  # a run in float32 or bfloat16 has none
+    save_checkpoint(tmp_path, 6, model, optimizer, scaler=off)
+    assert resume(tmp_path, *start(seed=1), scaler=fresh) == 6
+
+
 def test_checkpoint_puts_everything_back(saved):
     folder, model, optimizer = saved
     go(model, optimizer, 3)

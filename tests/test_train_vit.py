@@ -20,7 +20,7 @@ from minitransformer.optim import linear_rate
 from minitransformer.run import epoch_order
 from minitransformer.vit import VitConfig, VitForImageClassification
 from tiny import Outcome, call, files_under
-from vision import demo, plots
+from vision import demo, plots, trunk
 from vision.images import Preprocessing, normalise, prepare_all, read_folder, write_settings
 from weights import load_pretrained, save_pretrained
 from weights.load import read_labels
@@ -267,6 +267,23 @@ def test_train_vit_keeps_the_trunk_in_a_file_for_a_later_run(train, tmp_path):
 
     Image.new("RGB", (12, 12)).save(next((tmp_path / "images/train/red").iterdir()))
     assert "goes to" in train("--cache-gb", 0, "--out", tmp_path / "other").out
+
+
+def test_train_vit_runs_the_frozen_trunk_in_mixed_precision_too(train, tmp_path, monkeypatch):
+    """And what it keeps in a file is not taken for float32's, nor the other way round."""
+    monkeypatch.setattr("minitransformer.precision._sixteen_bits", lambda device: torch.bfloat16)
+    seen = []
+    first = trunk.keep
+    monkeypatch.setattr(trunk, "keep", lambda *given: seen.append(torch.is_autocast_enabled("cpu")) or first(*given))
+    flags = ("--cache-gb", 0, "--cache-dir", tmp_path / "cache")
+    for name, precision in (("mixed", "mixed"), ("exact", "float32")):
+        assert train(*flags, "--precision", precision, "--out", tmp_path / name).status == 0
+    half = len(seen) // 2
+    assert seen == [True] * half + [False] * half
+    assert len(list((tmp_path / "cache").glob("*.safetensors"))) == 2
+    mixed, exact = losses_of(tmp_path / "mixed"), losses_of(tmp_path / "exact")
+    assert mixed != exact
+    assert mixed == pytest.approx(exact, rel=0.05)
 
 
 def test_train_vit_makes_a_new_model_of_the_recipe_s_sizes(train, tmp_path):
