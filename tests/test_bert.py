@@ -208,3 +208,27 @@ def test_a_text_longer_than_the_position_table_is_refused():
     model = Bert(BertConfig(vocabulary=50, width=16, layers=1, heads=2, ffn_width=20, positions=8))
     with pytest.raises(ValueError, match="9 tokens, but the model has 8 positions"):
         model(torch.zeros(1, 9, dtype=torch.long))
+
+
+@pytest.mark.parametrize("place", ["hidden_dropout_prob", "attention_probs_dropout_prob"])
+def test_bert_s_dropout_strays_as_far_as_hf_s(tmp_path, place):
+    """In training no two draws are alike. So: how far hidden states stray from those without dropout, by many draws."""
+    rates = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0} | {place: 0.2}
+    folder = hf_folder(tmp_path, "encoder", num_hidden_layers=1, initializer_range=0.3, **rates)
+    ours, theirs = load_pretrained(folder, "encoder"), transformers.BertModel.from_pretrained(folder)
+    inputs = random_inputs(ours.config)
+    keep = inputs["attention_mask"].bool()
+    with torch.no_grad():
+        exact = ours.eval()(**inputs)[keep]
+        torch.manual_seed(0)
+        strayed = [
+            torch.stack([hidden(model.train())[keep] - exact for _ in range(1000)])
+            for model, hidden in (
+                (ours, lambda model: model(**inputs)),
+                (theirs, lambda model: model(**inputs).last_hidden_state),
+            )
+        ]
+    ours, theirs = (draws.square().mean().sqrt().item() for draws in strayed)
+    assert ours == pytest.approx(theirs, rel=0.02)
+    ours, theirs = (draws.mean(0) for draws in strayed)  # the mean strays too: norms and softmax are not linear
+    assert (ours - theirs).square().mean().sqrt() < 0.1 * strayed[1].std(0).square().mean().sqrt()
