@@ -155,9 +155,10 @@ def test_predict_draws_what_it_looks_at(folder, tmp_path, pictures):
 def test_the_patch_with_the_highest_weight_is_the_reddest(tmp_path):
     maps = torch.full((1, 2, 2), 0.1)
     maps[0, 0, 1] = 0.6  # above, right
-    plot_attention(torch.full((3, 40, 40), 128, dtype=torch.uint8), maps, tmp_path / "looks.png")
+    best = {"yes": 0.75, "no": 0.25}
+    plot_attention(torch.full((3, 40, 40), 128, dtype=torch.uint8), best, maps, tmp_path / "looks.png")
     drawn = np.asarray(Image.open(tmp_path / "looks.png").convert("RGB")).astype(int)
-    panel = drawn[:, drawn.shape[1] // 4 : drawn.shape[1] // 2]  # the second of four: the mean
+    panel = drawn[:, drawn.shape[1] // 2 : 3 * drawn.shape[1] // 4]  # the third of four: the mean
     rows, columns = (panel[..., 0] - panel[..., 1] > 150).nonzero()  # where it is red
     faint = ((panel[..., 0] - panel[..., 1]) > 5).nonzero()
     assert 0.2 < len(rows) / len(faint[0]) < 0.3

@@ -24,25 +24,34 @@ def cls_attention(model: nn.Module, pixel_values: Tensor) -> Tensor:
     return weight[:, 0, config.prefix :].unflatten(-1, (rows, -1)).cpu()
 
 
-def plot_attention(picture: Tensor, maps: Tensor, path: Path) -> None:
-    """A PNG: the picture as the model sees it, then under its attention, the mean of all heads and head by head.
+def plot_attention(picture: Tensor, best: dict[str, float], maps: Tensor, path: Path) -> None:
+    """A PNG: the picture as the model sees it, its likeliest classes, then the picture under the model's attention, the
+    mean of all heads and head by head.
 
     picture: (3, H, W) uint8; maps: (heads, rows, columns). Each panel's strongest red is its own highest weight.
     """
     height, width = picture.shape[1:]
     panels = [("mean of all heads", maps.mean(0)), *((f"head {n}", one) for n, one in enumerate(maps, 1))]
-    rows = -(-(len(panels) + 1) // COLUMNS)
+    rows = -(-(len(panels) + 2) // COLUMNS)
     size = COLUMNS * PANEL, rows * (PANEL * height / width + 0.5) + 0.4
     figure = Figure(figsize=size, layout="constrained")
-    figure.suptitle("What [CLS] looks at in the last block, by patch")
+    figure.suptitle("The likeliest classes, and what [CLS] looks at in the last block, by patch")
     places = figure.subplots(rows, COLUMNS).flat
     for axes in places:
         axes.axis("off")
     shown = picture.permute(1, 2, 0).numpy()  # (H, W, 3)
     places[0].imshow(shown)
     places[0].set_title("the picture\nas the model sees it", fontsize=9)
+    places[1].axis("on")
+    bars = places[1].barh(list(best), best.values(), color="#1f6fc4")
+    places[1].bar_label(bars, [f"{share:.0%}" for share in best.values()], padding=2, fontsize=9)
+    places[1].invert_yaxis()  # the likeliest on top
+    places[1].set(xlim=(0, 1.25), xticks=[0, 0.5, 1])
+    places[1].tick_params(labelsize=9)
+    places[1].spines[["top", "right"]].set_visible(False)
+    places[1].set_title("probability", fontsize=9)
     faint = (shown.mean(-1, keepdims=True).repeat(3, axis=-1) / 255 + 0.6) / 1.6  # grey, so that the red alone is red
-    for axes, (name, weights) in zip(places[1:], panels, strict=False):
+    for axes, (name, weights) in zip(places[2:], panels, strict=False):
         heat = np.zeros((*weights.shape, 4))
         heat[..., 0] = 0.85
         heat[..., 3] = 0.85 * (weights / weights.max()).numpy()  # opaque where the weight is

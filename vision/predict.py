@@ -47,11 +47,10 @@ def classify(model: nn.Module, images: Images, settings: Preprocessing, batch_si
     return torch.cat(logits) if logits else torch.empty(0, model.config.classes)
 
 
-def report(name: str, probabilities: Tensor, classes: list[str]) -> str:
-    """The likeliest classes of one image as lines for a terminal. probabilities: (K,)."""
+def likeliest(probabilities: Tensor, classes: list[str]) -> dict[str, float]:
+    """The likeliest classes of one image, fit to be printed, and their probabilities, falling. probabilities: (K,)."""
     best = probabilities.topk(min(TOP, len(classes)))
-    lines = [f"{value:>8.1%}  {printable(classes[number])}" for value, number in zip(*best, strict=True)]
-    return "\n".join([printable(name), *lines])
+    return {printable(classes[number]): value for value, number in zip(*map(Tensor.tolist, best), strict=True)}
 
 
 @command_line
@@ -59,7 +58,7 @@ def main() -> None:
     parser = FlagParser(prog="python -m vision.predict", description=__doc__)
     parser.add_argument("--model", required=True, metavar="DIR", help="a trained model's folder, as runs/NAME/model")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="picture files")
-    parser.add_argument("--attention", metavar="FILE", help="a PNG to write: what [CLS] looks at in the one IMAGE")
+    parser.add_argument("--attention", metavar="FILE", help="a PNG to write: the IMAGE, its classes, what it looks at")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     args = parser.parse_args()
     if args.attention:
@@ -74,11 +73,12 @@ def main() -> None:
     for name in args.images:  # one by one: without a crop their sizes may differ
         image = Images([Path(name)], np.zeros(1, np.int64), tuple(classes))
         probabilities = classify(model, image, settings, batch_size=1)[0].softmax(-1)
-        print(report(name, probabilities, classes), flush=True)
+        best = likeliest(probabilities, classes)
+        print(printable(name), *(f"{value:>8.1%}  {kind}" for kind, value in best.items()), sep="\n", flush=True)
     if args.attention:
         picture = prepare_all(args.images, settings, quiet=True)  # (1, 3, H, W)
         maps = cls_attention(model, normalise(picture, settings).to(next(model.parameters()).device))
-        plot_attention(picture[0], maps, Path(args.attention))
+        plot_attention(picture[0], best, maps, Path(args.attention))
         print(f"what it looks at: {printable(args.attention)}")
 
 
