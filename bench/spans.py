@@ -4,19 +4,20 @@ python -m bench.spans --weights DIR --data FILE
 
 Logits are random, the same in every run, over the real features of all questions: a peak at some place of the context,
 as a trained model has, on noise. Both sides give, for every question, the answer, its n best candidates with their
-probabilities, and how sure "no answer" is, in the shapes of SQuAD's files; "ours, the answer alone" is what qa.predict
-does. Ours gets logits in batches as a model leaves them, the loop gets them as HF's Trainer does, in one array with
--100 at padding. Around the loop there are plain lists in place of a `datasets` table, whose rows HF's example decodes
-for every feature, and no progress bar.
+probabilities, and how sure "no answer" is, in the shapes of SQuAD's files; "the answer alone" is ours with one. Ours
+gets logits in batches as a model leaves them, the loop gets them as HF's Trainer does, in one array with -100 at
+padding. HF's example runs it over a `datasets` table, a row of which is decoded for every feature: that row of
+the report needs the package (pip install datasets). The other one has plain lists. Neither has a progress bar.
 
 Before the table is printed, both sides' answers are compared. They may differ for two reasons: the loop pairs the n
 highest starts with the n highest ends only, so it can miss the best span, and it takes a span of white space alone for
 an answer, which ours never does. Where neither happens the texts must be equal, but for blank edges, which ours cuts.
 """
 
+import importlib.util
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -61,21 +62,24 @@ def main() -> None:
     logits = random_logits(features)
     order = batches_by_tokens(features, 8192)
     batches = [as_batch([features[i] for i in indices], [logits[i] for i in indices]) for indices in order]
-    offset_mappings = [hf_offsets(feature) for feature in features]
+    lists = [{"offset_mapping": hf_offsets(feature)} for feature in features]
+    table_rows = table_of(features) if importlib.util.find_spec("datasets") else None
     padded = pad(logits)
 
     def ours(longest: int, n_best: int) -> OfficialFiles:
         spans = in_feature_order([best_spans(*batch, longest, n_best) for batch in batches], order)
         return official_files(predictions(examples, features, spans))
 
-    def hf(longest: int) -> OfficialFiles:
-        return postprocess_qa_predictions(examples, features, offset_mappings, padded, args.n_best, longest)
+    def hf(longest: int, rows: Sequence[dict[str, Any]]) -> OfficialFiles:
+        return postprocess_qa_predictions(examples, features, rows, padded, args.n_best, longest)
 
     rows = []
     for longest in LONGEST:
-        difference = compare(ours(longest, args.n_best), hf(longest))  # and a warm-up of both
-        contenders = {
-            f"HF's loop, {args.n_best} best spans of up to {longest} tokens": partial(hf, longest),
+        difference = compare(ours(longest, args.n_best), hf(longest, lists))  # and a warm-up of both
+        loop = f"HF's loop, {args.n_best} best spans of up to {longest} tokens"
+        contenders = {f"{loop}, on a datasets table": partial(hf, longest, table_rows)} if table_rows else {}
+        contenders |= {
+            f"{loop}, on lists": partial(hf, longest, lists),
             f"ours, {args.n_best} best spans of up to {longest} tokens": partial(ours, longest, args.n_best),
             f"ours, the answer alone, up to {longest} tokens": partial(ours, longest, 1),
         }
@@ -131,10 +135,25 @@ def hf_offsets(feature: Feature) -> list[tuple[int, int] | None]:
     return [None] * feature.context_start + [tuple(pair) for pair in feature.offsets.tolist()] + [None] * after
 
 
+def table_of(features: Sequence[Feature]) -> Sequence[dict[str, Any]]:
+    """The features as HF's example holds them, with all columns that it keeps."""
+    import datasets
+
+    return datasets.Dataset.from_dict(
+        {
+            "input_ids": [feature.input_ids.tolist() for feature in features],
+            "token_type_ids": [feature.token_type_ids.tolist() for feature in features],
+            "attention_mask": [[1] * len(feature.input_ids) for feature in features],
+            "offset_mapping": [hf_offsets(feature) for feature in features],
+            "example_id": [str(feature.example) for feature in features],
+        }
+    )
+
+
 def postprocess_qa_predictions(
     examples: Sequence[Example],
     features: Sequence[Feature],
-    offset_mappings: Sequence[list],
+    rows: Sequence[dict[str, Any]],
     all_logits: np.ndarray,
     n_best_size: int,
     max_answer_length: int,
@@ -150,7 +169,8 @@ def postprocess_qa_predictions(
         found = []
         for index in indices:
             start_logits, end_logits = all_logits[:, index]
-            offsets = offset_mappings[index]
+            offsets = rows[index]["offset_mapping"]
+            rows[index].get("token_is_max_context")  # decoded once more, to find that there is none
             null_score = start_logits[0] + end_logits[0]
             if null is None or null["score"] > null_score:
                 null = {
