@@ -1,4 +1,4 @@
-"""What the benchmarks share: processes that measure, a table, HF's copy of our model, and what a step must compute."""
+"""What the benchmarks share: processes that measure, a table and HF's copy of our model."""
 
 import json
 import os
@@ -18,40 +18,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minitransformer.albert import AlbertConfig
-from minitransformer.bert import PADDING_LOGIT, BertConfig
+from minitransformer.bert import PADDING_LOGIT
 from qa.features import Batch
 from weights import save_pretrained
 
 RACE_HEAD = ("contender", "median", "least to most", "speed-up")
 MATRIX = {"cpu": 2048, "cuda": 8192}  # side of the square matrices whose product shows what the machine can do
 CPU = torch.device("cpu")
-
-
-def flops_per_step(lengths: Sequence[int], config: BertConfig | AlbertConfig) -> int:
-    """Useful floating point operations of one training step of a QA model on texts of `lengths` tokens.
-
-    Matrix products alone, a multiplication and an addition counting as two. For N tokens, width C, feed-forward
-    width F, L layers, and t tokens in a text:
-
-        query, key, value, output     N * 4 * 2 C^2         in every layer
-        feed-forward, up and down     N * 2 * 2 C F         in every layer (F = 4 C: 24 N C^2 with the line above)
-        scores, and their use         sum of 2 * 2 t^2 C    in every layer
-        span classifier               N * 2 * 2 C           once
-        ALBERT's projection, E -> C   N * 2 E C             once
-
-    The backward pass is twice the forward pass: a product's gradient is taken for either factor. Padding, dropout,
-    norms and recomputation are no useful work, so time spent on them lowers the share of the machine's rate.
-    """
-    tokens, width = sum(lengths), config.width
-    attention = sum(4 * length**2 * width for length in lengths)
-    layer = tokens * (8 * width**2 + 4 * width * config.ffn_width) + attention
-    ends = tokens * 4 * width
-    layers = config.layers
-    if isinstance(config, AlbertConfig):
-        layers *= config.inner_layers
-        ends += tokens * 2 * config.embedding_width * width
-    return 3 * (layers * layer + ends)
 
 
 def matrix_rate(device: torch.device = CPU, dtype: torch.dtype = torch.float32, repeats: int = 5) -> float:

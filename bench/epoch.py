@@ -22,7 +22,8 @@ from typing import Any
 import torch
 
 import train_qa
-from bench.common import HFReader, flops_per_step, in_turns, machine, matrix_rate, peak_memory, seconds_of, table, widen
+from bench.common import HFReader, in_turns, machine, matrix_rate, peak_memory, seconds_of, table, widen
+from bench.flops import flops_per_step
 from bench.train_step import OURS, PADDED, TRAINER, steps, trainer_seconds
 from minitransformer import recipe
 from minitransformer.errors import command_line

@@ -25,7 +25,6 @@ from torch import nn
 from bench.common import (
     HFReader,
     finish_work,
-    flops_per_step,
     in_turns,
     machine,
     matrix_rate,
@@ -35,6 +34,7 @@ from bench.common import (
     table,
     widen,
 )
+from bench.flops import flops_per_step
 from minitransformer.attention import SelfAttention, explicit_attention
 from minitransformer.errors import command_line
 from minitransformer.flags import FlagParser

@@ -43,13 +43,13 @@ from bench.common import (
     spread,
     table,
 )  # fmt: skip
+from bench.flops import flops_of_trunk
 from minitransformer import recipe, run
 from minitransformer.errors import RunError, command_line
 from minitransformer.optim import linear_rate
 from minitransformer.parallel import ALONE
 from minitransformer.precision import Precision
 from minitransformer.recipe import option
-from minitransformer.vit import VitConfig
 from vision import data
 from vision.freeze import freeze, hold_key_biases
 from vision.images import Images, Preprocessing, normalise, prepare_all, read_folder, write_settings
@@ -251,17 +251,6 @@ def train_hf(
 
 def count_trained(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-
-
-def flops_of_trunk(config: VitConfig) -> int:
-    """Floating point operations of the patches and of all blocks but the last, for one image: matrix products alone.
-
-    For T tokens, P patches of p x p pixels, width C, feed-forward width F, L blocks, a multiplication and an addition
-    counting as two: P * 2 * 3 p^2 C + (L - 1) * (T * (8 C^2 + 4 C F) + 4 T^2 C).
-    """
-    tokens, width = config.tokens, config.width
-    block = tokens * (8 * width**2 + 4 * width * config.ffn_width) + 4 * tokens**2 * width
-    return (tokens - config.prefix) * 2 * config.channels * config.patch**2 * width + (config.layers - 1) * block
 
 
 def largest_difference(results: dict[str, list[dict[str, Any]]], exact: bool) -> float:

@@ -18,7 +18,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import tiny
 from bench import __main__ as page
 from bench import common, cost, shape, train_step, vision
-from bench.common import flops_per_step, table
+from bench.common import table
+from bench.flops import flops_of_finish, flops_of_trunk, flops_per_step
 from bench.spans import postprocess_qa_predictions
 from minitransformer import albert, bert
 from minitransformer.attention import SelfAttention, explicit_attention
@@ -26,7 +27,7 @@ from minitransformer.errors import RunError
 from qa.features import Feature
 from qa.predict import span_loss
 from qa.squad import Example
-from vision.trunk import keep
+from vision.trunk import finish, keep
 from weights.new_model import new_classifier
 
 PICTURES = {"--limit-train": 12, "--batch-size": 6, "--micro-batch": 4, "--hf-micro-batch": 5, "--epochs": 3,
@@ -132,6 +133,23 @@ def test_the_cost_of_a_run_is_counted_from_its_shapes(monkeypatch):
     assert rows["parameters"] == f"{sum(p.numel() for p in random_albert().parameters()):,}"
 
 
+@pytest.mark.parametrize(("name", "steps"), [("parsbert", 4000), ("albert-fa", 4000)])
+def test_the_cost_of_a_text_recipe_is_that_of_its_shape(monkeypatch, name, steps):
+    monkeypatch.setitem(shape.SHAPES, cost.TEXTS[name], (albert.AlbertForQuestionAnswering, random_albert().config))
+    rows = dict(row[:2] for row in cells(tiny.call(cost.main, "--recipe", name, "--tokens", 3).out))
+    assert rows["operations of the run"].endswith(f"in {steps:,} steps")
+
+
+def test_the_cost_of_the_vision_recipe_is_one_pass_and_little_more():
+    rows = dict(row[:2] for row in cells(tiny.call(cost.main, "--recipe", "deit-small").out))
+    assert rows["parameters; trained of them"] == "21,670,282; 1,778,314"
+    assert rows["kept of the trunk"].startswith("15.28 GB")  # as recipes/deit-small.toml says
+    trunk, whole = (
+        float(rows[name].split(",")[0]) for name in ("operations of the trunk's one pass", "operations of the run")
+    )
+    assert trunk < whole < 1.1 * trunk
+
+
 def flags(**changes: object) -> list[object]:
     given = PICTURES | {f"--{name.replace('_', '-')}": value for name, value in changes.items()}
     return [word for flag in given.items() for word in flag]
@@ -170,8 +188,11 @@ def test_flops_of_the_trunk_are_those_that_torch_counts():
     sizes = {"image_size": 28, "patch": 7, "width": 24, "layers": 3, "heads": 3, "ffn_width": 48}
     model = new_classifier(distilled=True, classes=5, **sizes)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # the fused kernel is not counted
-        keep(model, torch.randn(1, 3, 28, 28), first=2)
-    assert vision.flops_of_trunk(model.config) == counter.get_total_flops()
+        kept = keep(model, torch.randn(1, 3, 28, 28), first=2)
+    assert flops_of_trunk(model.config) == counter.get_total_flops()
+    with FlopCounterMode(display=False) as counter:
+        finish(model, kept, first=2)
+    assert flops_of_finish(model.config) == counter.get_total_flops()
 
 
 def test_features_of_ours_and_of_hf_are_equal(checkpoint, questions):
