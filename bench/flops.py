@@ -53,8 +53,8 @@ def flops_of_trunk(config: VitConfig) -> int:
 def flops_of_finish(config: VitConfig) -> int:
     """Of a forward pass of the last block for [CLS] alone, out of what the trunk gave, and of the classifier.
 
-    Query, output, and the weights of key and value on the [CLS] side of their products: 8 C^2; scores and their use by H
-    heads, 4 H T C; feed-forward, 4 C F; K classes, 2 C K.
+    Query, output, and the weights of key and value on the [CLS] side of their products: 8 C^2; scores and their use by
+    H heads, 4 H T C; feed-forward, 4 C F; K classes, 2 C K.
     """
     width = config.width
     attention = 8 * width**2 + 4 * config.heads * config.tokens * width
