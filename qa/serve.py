@@ -30,7 +30,7 @@ from minitransformer.page import STYLE
 from qa.ask import BATCH_TOKENS, MAX_ANSWER_TOKENS, NEXT_BEST, rank, windows
 from qa.features import Batch, Feature, collate, pair_template
 from qa.predict import N_BEST, read
-from qa.spans import Candidate, predictions
+from qa.spans import predictions
 from weights import load_pretrained, load_tokenizer
 
 ADDRESS, PORT, LAST_PORT = "127.0.0.1", 8765, 65_535
@@ -70,10 +70,10 @@ class Reader:
         prediction = predictions([example], features, spans)[example.id]
         chosen, null, others = rank(prediction)
         return {
-            "answer": _shares(chosen),
+            "answer": chosen._asdict(),
             "start": prediction.start,
-            "none": _shares(null),
-            "others": [_shares(other) for other in others[:NEXT_BEST]],
+            "none": null._asdict(),
+            "others": [other._asdict() for other in others[:NEXT_BEST]],
             "windows": len(features),
             "window": int(spans.score[:, 0].argmax()),
         }
@@ -112,10 +112,6 @@ class Reader:
         if not 0 <= number < len(features):
             raise DataError(f"window {number}: the passage makes {len(features)} of them, from 0 on")
         return features[number], collate([features[number]], self.model.config.pad_id)
-
-
-def _shares(candidate: Candidate) -> dict[str, Any]:
-    return candidate._asdict()
 
 
 class Server(ThreadingHTTPServer):
