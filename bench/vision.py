@@ -259,7 +259,7 @@ def largest_difference(results: dict[str, list[dict[str, Any]]], exact: bool) ->
     _, ours = runs[0]
     largest = 0.0
     for name, losses in runs[1:]:
-        for step, (a, b) in enumerate(zip(ours, losses, strict=False), start=1):  # HF's may be fewer
+        for step, (a, b) in enumerate(zip(ours[: len(losses)], losses, strict=True), start=1):  # HF's may be fewer
             largest = max(largest, abs(a - b))
             if exact and abs(a - b) > TOLERANCE * (1 + abs(a)):
                 raise RunError(f"step {step}: the loss of {OURS} is {a}, that of {name} {b}: they do different work")

@@ -51,7 +51,7 @@ def plot_attention(picture: Tensor, best: dict[str, float], maps: Tensor, path: 
     places[1].spines[["top", "right"]].set_visible(False)
     places[1].set_title("probability", fontsize=9)
     faint = (shown.mean(-1, keepdims=True).repeat(3, axis=-1) / 255 + 0.6) / 1.6  # grey, so that the red alone is red
-    for axes, (name, weights) in zip(places[2:], panels, strict=False):
+    for axes, (name, weights) in zip(places[2 : 2 + len(panels)], panels, strict=True):
         heat = np.zeros((*weights.shape, 4))
         heat[..., 0] = 0.85
         heat[..., 3] = 0.85 * (weights / weights.max()).numpy()  # opaque where the weight is

@@ -57,7 +57,7 @@ def plot_mistakes(images: Images, answers: Tensor, seed: int, folder: Path) -> N
     )
     for axes in grid.flat:
         axes.axis("off")
-    for axes, number in zip(grid.flat, chosen, strict=False):
+    for axes, number in zip(grid.flat[: len(chosen)], chosen, strict=True):
         axes.imshow(shown(images, number))
         axes.set_title(images.classes[answers[number]], color="firebrick", fontsize=10)
         true = images.classes[images.labels[number]]
