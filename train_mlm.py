@@ -8,7 +8,7 @@ FILE is plain text, a document on each line (a tab in it parts the document into
 of which each question with its context is a document.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +16,12 @@ import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import nn
-from tqdm import tqdm
 
 from minitransformer import checkpoint, files, parallel, recipe, run
 from minitransformer.errors import DataError, RecipeError, RunError, command_line
 from minitransformer.log import Log
 from minitransformer.masking import HiddenWords, Masking
-from minitransformer.optim import linear_rate, parameter_groups
+from minitransformer.optim import linear_rate, parameter_groups, set_rate
 from minitransformer.parallel import World
 from minitransformer.precision import Precision
 from minitransformer.recipe import option
@@ -79,6 +78,7 @@ class Recipe:
     seed: int = option(0, "of every random choice", at_least=0, at_most=2**32 - 1)
     print_every: int = option(100, "steps between printed lines", at_least=1)
     checkpoint_every: int = option(0, "steps between checkpoints; 0: none", at_least=0)
+    validate_every: int = option(0, "steps between validations; the best is what is written; 0: none", at_least=0)
     out: str = option("", "run folder; default runs/RECIPE", passing=True)
     resume: bool = option(False, "go on from the newest checkpoint in --out", passing=True)
     may_change: str = option("", "with --resume: fields of the recipe that may differ, with commas", passing=True)
@@ -95,6 +95,8 @@ def main() -> None:
     print(f"{name}: reading {job.train}", flush=True)
     documents = read_documents(job.train, "train", job.limit_train)
     held_out = read_documents(job.valid, "valid", job.limit_valid) if job.valid else []
+    if job.validate_every and not held_out:
+        raise RunError("--validate-every needs documents to validate on: name them by --valid")
     if job.weights:
         tokenizer = load_tokenizer(job.weights)
         model = load_pretrained(job.weights, "masked-lm").to(precision.device)
@@ -113,11 +115,12 @@ def main() -> None:
         print(precision.remark)
 
     masking = masking_for(tokenizer, job)
-    train(model, pieces, masking, job, folder, world, precision)
+    validation = model, valid_pieces, masking, job, precision
+    train(model, pieces, masking, job, folder, world, precision, lambda: -evaluate(*validation)["loss"])
     if not world.first:
         return
     if valid_pieces:
-        scores = evaluate(model, valid_pieces, masking, job, precision)
+        scores = evaluate(*validation)
         files.write_json(folder / "metrics.json", scores)
         print("  ".join(f"{name} {score:.4f}" for name, score in scores.items()))
     save_pretrained(model.half() if job.half else model, folder / "model", tokenizer)
@@ -131,12 +134,11 @@ def train(
     folder: Path,
     world: World,
     precision: Precision,
+    validate: Callable[[], float] | None = None,
 ) -> None:
-    """The loop."""
+    """The loop. validate: how good the model is now, more is better."""
     device = precision.device
-    steps_per_epoch = -(-len(pieces) // job.batch_size)
-    steps = job.epochs * steps_per_epoch
-    steps = min(steps, job.max_steps) if job.max_steps else steps
+    steps_per_epoch, steps = run.count_steps(len(pieces), job.batch_size, job.epochs, job.max_steps)
     parameters = list(model.parameters())
     groups = parameter_groups(model, job.weight_decay, decay_all=False)
     optimizer = torch.optim.AdamW(groups, job.learning_rate, (0.9, job.beta2), fused=True)
@@ -145,8 +147,6 @@ def train(
     checkpoints = folder / "checkpoints"
     held = model, optimizer, {"data": run.fingerprint(pieces), "processes": world.size}, world, precision.scaler
     done = checkpoint.resume(checkpoints, *held) if job.resume else 0
-    if done:
-        print(f"resumed at step {done} of {steps} from {checkpoints}", flush=True)
     every = 1 if device.type == "cpu" else job.print_every
     log = Log(folder, "tokens", every, window=job.print_every, extra=["accuracy"], resume_step=done, writes=world.first)
     if job.compile:
@@ -156,15 +156,11 @@ def train(
     coming = run.ahead(
         batches(pieces, masking, job, range(done, steps), steps_per_epoch, model.config.pad_id, world), device
     )
-    with (
-        run.Stop() as stop,
-        tqdm(total=steps, initial=done, unit="step", desc="pre-training", disable=not world.first) as bar,
-    ):
+    with run.Stop() as stop, run.progress("pre-training", done, steps, world) as bar:
         for step, (words, tokens, parts) in enumerate(coming, start=done):
             epoch, batch_number = divmod(step, steps_per_epoch)
             rate = job.learning_rate * linear_rate(step, round(job.warmup * steps), steps)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+            set_rate(optimizer, rate)
 
             numbers = torch.zeros(2, device=device)  # the loss, and how many hidden words were found
             for part in parts:
@@ -183,15 +179,19 @@ def train(
             if log.add(step=step + 1, epoch=epoch + 1, loss=loss, lr=rate, count=tokens, accuracy=accuracy):
                 bar.set_postfix_str(str(log), refresh=False)
                 if (step + 1) % job.print_every == 0:
-                    mean = log.rows[-1]["running_mean"]
-                    bar.write(f"Epoch [{epoch + 1}] Batch [{batch_number + 1}] - Loss = {mean:.4f}")
+                    bar.write(f"Epoch [{epoch + 1}] Batch [{batch_number + 1}] - Loss = {log.running_mean:.4f}")
                 stopping = world.any(stop.signal)
-            if stopping or (job.checkpoint_every and (step + 1) % job.checkpoint_every == 0):
+            validating = run.due(step + 1, job.validate_every, steps)
+            if stopping or validating or run.due(step + 1, job.checkpoint_every):
                 log.sync()
-                saved = checkpoint.save_checkpoint(checkpoints, step + 1, *held)
+                score = validate() if validating else None
+                model.train()  # which a validation ends
+                saved = checkpoint.save_checkpoint(checkpoints, step + 1, *held, score=score)
                 if stopping:
                     stop.stop(step + 1, saved)
     log.close()
+    if job.validate_every:
+        checkpoint.load_best(checkpoints, model, world)
 
 
 def batches(

@@ -6,18 +6,17 @@ python train_qa.py --recipe modern --weights DIR --train FILE --valid FILE --out
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from minitransformer import checkpoint, files, parallel, recipe, run
 from minitransformer.errors import RunError, command_line
 from minitransformer.log import Log
-from minitransformer.optim import linear_rate, parameter_groups, step_rate
+from minitransformer.optim import linear_rate, parameter_groups, set_rate, step_rate
 from minitransformer.parallel import World
 from minitransformer.precision import Precision
 from minitransformer.recipe import option
@@ -69,6 +68,7 @@ class Recipe:
     seed: int = option(0, "of every random choice", at_least=0, at_most=2**32 - 1)
     print_every: int = option(100, "steps between printed lines", at_least=1)
     checkpoint_every: int = option(0, "steps between checkpoints; 0: none", at_least=0)
+    validate_every: int = option(0, "steps between validations; the best is what is written; 0: none", at_least=0)
     out: str = option("", "run folder; default runs/RECIPE", passing=True)
     resume: bool = option(False, "go on from the newest checkpoint in --out", passing=True)
     may_change: str = option("", "with --resume: fields of the recipe that may differ, with commas", passing=True)
@@ -104,11 +104,12 @@ def main() -> None:
     if precision.remark:
         print(precision.remark)
 
-    losses = train(model, train_features, job, folder, world, precision)
+    validation = model, valid_examples, valid_features, job, world, precision
+    losses = train(model, train_features, job, folder, world, precision, lambda: evaluate(*validation)["f1"])
     if world.first:
         save_pretrained(model, folder / "model", tokenizer)
         plot_losses(losses, job.print_every, folder)
-    scores = evaluate(model, valid_examples, valid_features, job, folder, world, precision)
+    scores = evaluate(*validation, folder)
     print_scores(scores, time.monotonic() - began)
     if world.first:
         print(f"read it: {report.write(folder)}")
@@ -116,13 +117,17 @@ def main() -> None:
 
 
 def train(
-    model: nn.Module, features: list[Feature], job: Recipe, folder: Path, world: World, precision: Precision
+    model: nn.Module,
+    features: list[Feature],
+    job: Recipe,
+    folder: Path,
+    world: World,
+    precision: Precision,
+    validate: Callable[[], float] | None = None,
 ) -> list[float]:
-    """The loop. Returns the loss of every step."""
+    """The loop. Returns the loss of every step. validate: how good the model is now, more is better."""
     device = precision.device
-    steps_per_epoch = -(-len(features) // job.batch_size)
-    steps = job.epochs * steps_per_epoch
-    steps = min(steps, job.max_steps) if job.max_steps else steps
+    steps_per_epoch, steps = run.count_steps(len(features), job.batch_size, job.epochs, job.max_steps)
     parameters = list(model.parameters())
     optimizer = torch.optim.AdamW(
         parameter_groups(model, job.weight_decay, job.decay_all), job.learning_rate, fused=True
@@ -132,8 +137,6 @@ def train(
     checkpoints = folder / "checkpoints"
     held = model, optimizer, {"data": run.fingerprint(features), "processes": world.size}, world, precision.scaler
     done = checkpoint.resume(checkpoints, *held) if job.resume else 0
-    if done:
-        print(f"resumed at step {done} of {steps} from {checkpoints}", flush=True)
     every = 1 if device.type == "cpu" else job.print_every
     log = Log(folder, "tokens", every, resume_step=done, writes=world.first)
     if job.compile:
@@ -141,18 +144,14 @@ def train(
 
     model.train()
     coming = run.ahead(batches(features, job, range(done, steps), steps_per_epoch, model.config.pad_id, world), device)
-    with (
-        run.Stop() as stop,
-        tqdm(total=steps, initial=done, unit="step", desc="training", disable=not world.first) as bar,
-    ):
+    with run.Stop() as stop, run.progress("training", done, steps, world) as bar:
         for step, (size, tokens, parts) in enumerate(coming, start=done):
             epoch, batch_number = divmod(step, steps_per_epoch)
             if job.schedule == "step":
                 rate = job.learning_rate * step_rate(step, steps_per_epoch, job.gamma)
             else:
                 rate = job.learning_rate * linear_rate(step, round(job.warmup * steps), steps)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+            set_rate(optimizer, rate)
 
             loss = torch.zeros((), device=device)
             for batch in parts:  # one, but for --micro-batch; none, where there are fewer features than processes
@@ -170,15 +169,19 @@ def train(
             if log.add(step=step + 1, epoch=epoch + 1, loss=loss, lr=rate, count=tokens):
                 bar.set_postfix_str(str(log), refresh=False)
                 if (batch_number + 1) % job.print_every == 0:
-                    mean = log.rows[-1]["running_mean"]
-                    bar.write(f"Epoch [{epoch + 1}] Batch [{batch_number + 1}] - Loss = {mean:.4f}")
+                    bar.write(f"Epoch [{epoch + 1}] Batch [{batch_number + 1}] - Loss = {log.running_mean:.4f}")
                 stopping = world.any(stop.signal)
-            if stopping or (job.checkpoint_every and (step + 1) % job.checkpoint_every == 0):
+            validating = run.due(step + 1, job.validate_every, steps)
+            if stopping or validating or run.due(step + 1, job.checkpoint_every):
                 log.sync()
-                saved = checkpoint.save_checkpoint(checkpoints, step + 1, *held)
+                score = validate() if validating else None
+                model.train()  # which a validation ends
+                saved = checkpoint.save_checkpoint(checkpoints, step + 1, *held, score=score)
                 if stopping:
                     stop.stop(step + 1, saved)
     log.close()
+    if job.validate_every:
+        checkpoint.load_best(checkpoints, model, world)
     return [row["loss"] for row in log.rows]
 
 
@@ -202,11 +205,11 @@ def evaluate(
     examples: list[Example],
     features: list[Feature],
     job: Recipe,
-    folder: Path,
     world: World,
     precision: Precision,
+    folder: Path | None = None,
 ) -> dict[str, float]:
-    """Answer the validation questions, write the official files and metrics.json, return the metrics."""
+    """Answer the validation questions, return the metrics; write the official files and metrics.json to `folder`."""
     with precision.autocast():
         spans, loss = read(model, features, job.eval_tokens, job.max_answer_tokens, job.n_best, world)
     answers = predictions(examples, features, spans, job.null_threshold)
@@ -215,7 +218,7 @@ def evaluate(
     best_text = {id: next((c.text for c in answer.n_best if c.text), "") for id, answer in answers.items()}
     scores = metrics.squad_v2(examples, best_text, official.null_odds, threshold=job.null_threshold)
     scores["loss"] = loss
-    if world.first:
+    if folder and world.first:
         files.write_json(folder / "predictions.json", official.predictions)
         files.write_json(folder / "nbest.json", official.nbest)
         files.write_json(folder / "null_odds.json", official.null_odds)

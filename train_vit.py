@@ -17,12 +17,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from minitransformer import checkpoint, files, parallel, recipe, run
 from minitransformer.errors import RecipeError, command_line
 from minitransformer.log import Log
-from minitransformer.optim import linear_rate, parameter_groups
+from minitransformer.optim import linear_rate, parameter_groups, set_rate
 from minitransformer.parallel import World
 from minitransformer.precision import Precision
 from minitransformer.recipe import option
@@ -73,6 +72,7 @@ class Recipe:
     seed: int = option(0, "of every random choice", at_least=0, at_most=2**32 - 1)
     print_every: int = option(10, "steps between printed lines", at_least=1)
     checkpoint_every: int = option(0, "steps between checkpoints; 0: none", at_least=0)
+    validate_every: int = option(0, "steps between validations; the best is what is written; 0: none", at_least=0)
     device: str = option("cpu", "where to run", choices=("cpu", "cuda"))
     precision: str = option("float32", "mixed: matrix products in 16 bits", choices=("float32", "mixed"))
     tf32: bool = option(False, "on a GPU, float32 products may round their factors to 10 bits")
@@ -101,9 +101,11 @@ def main() -> None:
           f"{len(train_set.classes)} classes; everything goes to {folder}/", flush=True)  # fmt: skip
     print(*filter(None, [listing(model), precision.remark]), sep="\n", flush=True)
 
-    losses = train(model, train_set, settings, job, folder, world, precision)
-    with precision.autocast():
-        scores, logits = evaluate(model, valid_set, settings, job, world)
+    validation = model, valid_set, settings, job, world, precision
+    losses = train(
+        model, train_set, settings, job, folder, world, precision, lambda: evaluate(*validation)[0]["accuracy"]
+    )
+    scores, logits = evaluate(*validation)
     if not world.first:
         return
     files.write_json(folder / "metrics.json", scores)
@@ -127,13 +129,12 @@ def train(
     folder: Path,
     world: World,
     precision: Precision,
+    validate: Callable[[], float] | None = None,
 ) -> list[float]:
-    """The loop. Returns the loss of every step."""
+    """The loop. Returns the loss of every step. validate: how good the model is now, more is better."""
     device = precision.device
     labels = torch.from_numpy(images.labels).to(device)
-    steps_per_epoch = -(-len(images) // job.batch_size)
-    steps = job.epochs * steps_per_epoch
-    steps = min(steps, job.max_steps) if job.max_steps else steps
+    steps_per_epoch, steps = run.count_steps(len(images), job.batch_size, job.epochs, job.max_steps)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = parameter_groups(model, job.weight_decay, job.decay_all)
     optimizer = torch.optim.AdamW(groups, job.learning_rate, (0.9, job.beta2), fused=True)
@@ -143,8 +144,6 @@ def train(
     facts = {"data": data_hash(images.pictures), "labels": run.fingerprint([[images.labels]]), "processes": world.size}
     held = model, optimizer, facts, world, precision.scaler
     done = checkpoint.resume(checkpoints, *held) if job.resume else 0
-    if done:
-        print(f"resumed at step {done} of {steps} from {checkpoints}", flush=True)
     log = Log(folder, "images", 1 if device.type == "cpu" else job.print_every, resume_step=done, writes=world.first)
     if job.compile:
         run.compile_layers(model)
@@ -152,17 +151,13 @@ def train(
     model.train()
     mine = images.take(range(world.rank, len(images), world.size))  # the images that this process sees, now and later
     logits_of = to_logits(model, mine, settings, job, precision) if done < steps and len(mine) else None
-    with (
-        run.Stop() as stop,
-        tqdm(total=steps, initial=done, unit="step", desc="training", disable=not world.first) as bar,
-    ):
+    with run.Stop() as stop, run.progress("training", done, steps, world) as bar:
         for step in range(done, steps):
             epoch, batch_number = divmod(step, steps_per_epoch)
             if step == done or batch_number == 0:
                 order = run.epoch_order(len(images), job.seed, epoch)
             rate = job.learning_rate * linear_rate(step, round(job.warmup * steps), steps)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+            set_rate(optimizer, rate)
 
             chosen = order[batch_number * job.batch_size : (batch_number + 1) * job.batch_size]
             loss = torch.zeros((), device=device)
@@ -180,15 +175,19 @@ def train(
             if log.add(step=step + 1, epoch=epoch + 1, loss=loss, lr=rate, count=len(chosen)):
                 bar.set_postfix_str(str(log), refresh=False)
                 if (batch_number + 1) % job.print_every == 0:
-                    mean = log.rows[-1]["running_mean"]
-                    bar.write(f"Epoch [{epoch + 1}] Batch [{batch_number + 1}] - Loss = {mean:.4f}")
+                    bar.write(f"Epoch [{epoch + 1}] Batch [{batch_number + 1}] - Loss = {log.running_mean:.4f}")
                 stopping = world.any(stop.signal)
-            if stopping or (job.checkpoint_every and (step + 1) % job.checkpoint_every == 0):
+            validating = run.due(step + 1, job.validate_every, steps)
+            if stopping or validating or run.due(step + 1, job.checkpoint_every):
                 log.sync()
-                saved = checkpoint.save_checkpoint(checkpoints, step + 1, *held)
+                score = validate() if validating else None
+                model.train()  # which a validation ends
+                saved = checkpoint.save_checkpoint(checkpoints, step + 1, *held, score=score)
                 if stopping:
                     stop.stop(step + 1, saved)
     log.close()
+    if job.validate_every:
+        checkpoint.load_best(checkpoints, model, world)
     return [row["loss"] for row in log.rows]
 
 
@@ -222,11 +221,12 @@ def to_logits(model: nn.Module, images: Images, settings: Preprocessing, job: Re
 
 
 def evaluate(
-    model: nn.Module, images: Images, settings: Preprocessing, job: Recipe, world: World
+    model: nn.Module, images: Images, settings: Preprocessing, job: Recipe, world: World, precision: Precision
 ) -> tuple[dict[str, Any], Tensor]:
     """Classify the validation images, each process its share. Returns metrics.json's contents and the logits (N, K)."""
     mine = world.share(range(len(images)))
-    shares = world.gather((mine, classify(model, images.take(mine), settings, job.micro_batch)))
+    with precision.autocast():
+        shares = world.gather((mine, classify(model, images.take(mine), settings, job.micro_batch)))
     logits = torch.cat([share for _, share in shares])  # (N, K), process after process
     logits = logits[torch.tensor([number for numbers, _ in shares for number in numbers]).argsort()]
     return metrics.classification(logits, torch.from_numpy(images.labels), images.classes), logits

@@ -47,6 +47,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/bench"), metavar="DIR", help="for what it has to make")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the page here too")
     args = parser.parse_args()
+    if args.out:
+        files.check_writable(args.out)
     if args.data is None:
         args.data = args.work / "questions.json"
         args.work.mkdir(parents=True, exist_ok=True)

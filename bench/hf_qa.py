@@ -30,8 +30,8 @@ from weights import load_pretrained, load_tokenizer
 @command_line
 def main() -> None:
     name, job = recipe.parse(Recipe, default="modern", description=__doc__)
-    if job.resume:
-        raise RunError("--resume: this benchmark writes no checkpoints to resume from")
+    if job.resume or job.validate_every:
+        raise RunError("--resume, --validate-every: this benchmark writes no checkpoints; leave them away")
     began = time.monotonic()
     device = choose_device(job.device)
     torch.manual_seed(job.seed)
@@ -50,7 +50,7 @@ def main() -> None:
     log = Log(folder, "tokens")
     train(model, train_features, job, log)
     log.close()
-    scores = evaluate(model, valid_examples, valid_features, job, folder, ALONE, Precision("float32", device))
+    scores = evaluate(model, valid_examples, valid_features, job, ALONE, Precision("float32", device), folder)
     print_scores(scores, time.monotonic() - began)
 
 

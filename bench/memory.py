@@ -48,9 +48,9 @@ def main() -> None:
             samples.append(sample(step))
         return add(log, step=step, **row)
 
-    def save_and_time(*given: object) -> Path:
+    def save_and_time(*given: object, **score: float | None) -> Path:
         began = time.monotonic()
-        path = save(*given)
+        path = save(*given, **score)
         saving.append(time.monotonic() - began)
         return path
 

@@ -24,7 +24,7 @@ from minitransformer import files
 from minitransformer.errors import RunError, printable
 from minitransformer.parallel import ALONE, World
 
-KEPT = 2  # the newest, and one more should the newest be damaged
+KEPT = 2  # the newest, and one more should the newest be damaged; besides these, the best
 
 
 class _Damaged(Exception):
@@ -39,10 +39,12 @@ def save_checkpoint(
     facts: dict[str, Any] | None = None,
     world: World = ALONE,
     scaler: torch.amp.GradScaler | None = None,
+    score: float | None = None,
 ) -> Path:
-    """Write `folder`/step-NNNNNNN and drop all but the newest ones. All processes of a run call this together.
+    """Write `folder`/step-NNNNNNN and drop all but the newest ones and the best. All processes call this together.
 
     facts: what must be the same when the run goes on, as JSON can hold it; see `resume`. scaler: of float16's losses.
+    score: how well the model did in validation, higher is better; None: it was not validated at this step.
     """
     final = folder / _name(step)
     random_states = world.gather(_random_state())
@@ -55,6 +57,7 @@ def save_checkpoint(
         "state.json": files.json_bytes(
             {
                 "step": step,
+                "score": score,
                 "facts": facts or {},
                 "optimizer_groups": groups,
                 "scaler": scaler.state_dict() if scaler else {},  # numbers; none where it is not in use
@@ -79,8 +82,7 @@ def save_checkpoint(
         raise
     files.remove_folder(final)
     files.rename(temporary, final)
-    for old in whole_checkpoints(folder)[:-KEPT]:
-        files.remove_folder(old)
+    _remove_old(whole_checkpoints(folder))
     return final
 
 
@@ -118,13 +120,63 @@ def resume(
                 print(printable(warning), file=sys.stderr)
             continue
         if world.first:
-            for old in saved[: max(0, number - KEPT)]:  # which a killed process had no time to remove
-                files.remove_folder(old)
+            _remove_old(saved[:number])  # which a killed process had no time to do
             _remove_leftovers(folder)
+            print(f"resumed at step {step} from {folder}", flush=True)
         return step
     if saved:
         raise RunError(f"{folder}: no checkpoint in it is whole; delete {folder.parent} and start again")
     return 0
+
+
+@torch.no_grad()
+def load_best(folder: Path, model: nn.Module, world: World = ALONE) -> None:
+    """Put the parameters with the highest score back, the earliest of equals. All processes call this together.
+
+    A damaged checkpoint is named on stderr and the next best is used. Raises RunError when there is none.
+    """
+    best = world.from_first(lambda: _best_whole(folder))  # when the first process has written the last one
+    if best is None:
+        raise RunError(f"{folder}: no checkpoint that was validated is whole; delete {folder.parent} and start again")
+    held = load(_read(best)["model.safetensors"])
+    for name, parameter in model.named_parameters():
+        parameter.copy_(held[name])
+    if world.first:
+        print(f"the best was {best.name} ({_score(best):.4f}): its weights are kept", flush=True)
+
+
+def _best_whole(folder: Path) -> Path | None:
+    saved = whole_checkpoints(folder)
+    while best := _best(saved):
+        try:
+            _read(best)
+            return best
+        except _Damaged as error:
+            print(printable(f"warning: {best} is damaged ({error}): taking the next best"), file=sys.stderr)
+            saved.remove(best)
+    return None
+
+
+def _best(saved: list[Path]) -> Path | None:
+    """Of checkpoints, oldest first, the earliest of those with the highest score. None where none has a score."""
+    scored = [path for path in saved if _score(path) is not None]
+    return max(scored, key=_score, default=None)
+
+
+def _score(path: Path) -> float | None:
+    """None where the checkpoint was not validated, or is damaged."""
+    try:
+        return json.loads(_read(path, "state.json")["state.json"])["score"]
+    except (_Damaged, ValueError, KeyError):  # the two last: a manifest that someone wrote to match
+        return None
+
+
+def _remove_old(saved: list[Path]) -> None:
+    """All but the newest ones and the best. saved: oldest first."""
+    best = _best(saved)
+    for old in saved[:-KEPT]:
+        if old != best:
+            files.remove_folder(old)
 
 
 def _remove_leftovers(folder: Path) -> None:
@@ -167,12 +219,14 @@ def _load(
     return state["step"]
 
 
-def _read(path: Path) -> dict[str, bytes]:
-    """Every file of a checkpoint. _Damaged unless each is what the manifest says."""
+def _read(path: Path, only: str = "") -> dict[str, bytes]:
+    """Every file of a checkpoint, or `only` one. _Damaged unless each is what the manifest says."""
     try:
         manifest = json.loads((path / "manifest.json").read_bytes())
         contents = {}
         for name, entry in manifest.items():
+            if only not in ("", name):
+                continue
             data = (path / Path(name).name).read_bytes()
             if len(data) != entry["size"]:
                 raise _Damaged(f"{name} has {len(data):,} bytes, not {entry['size']:,}")

@@ -95,10 +95,13 @@ class Log:
         if self._file:
             self._file.close()
 
+    @property
+    def running_mean(self) -> float:
+        return self.rows[-1]["running_mean"]
+
     def __str__(self) -> str:
         """The state of things, for a progress bar."""
-        last = self.rows[-1]
-        return f"loss {last['running_mean']:.3f}, {last[self.columns[-1]]:,.0f} {self._unit}/s"
+        return f"loss {self.running_mean:.3f}, {self.rows[-1][self.columns[-1]]:,.0f} {self._unit}/s"
 
     def _write(self, line: str) -> None:
         try:

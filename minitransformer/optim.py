@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from minitransformer.errors import RunError
@@ -33,6 +34,12 @@ def linear_rate(step: int, warmup: int, total: int) -> float:
     if step < warmup:
         return step / warmup
     return max(0.0, (total - step) / max(1, total - warmup))
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give every group of parameters this learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
 
 
 def check_loss(loss: float, step: int, last_checkpoint: Path | None) -> None:

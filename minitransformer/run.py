@@ -17,11 +17,13 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from minitransformer import bert, files, recipe, vit
 from minitransformer.attention import SelfAttention
 from minitransformer.errors import RunError, Stopped
 from minitransformer.flags import nearest
+from minitransformer.parallel import World
 
 T = TypeVar("T")
 
@@ -81,6 +83,23 @@ def ahead(batches: Iterator[T], device: torch.device) -> Iterator[T]:
         while (batch := coming.popleft().result()) is not None:
             coming.append(worker.submit(next, batches, None))
             yield batch
+
+
+def count_steps(examples: int, batch_size: int, epochs: int, most: int) -> tuple[int, int]:
+    """Steps of an epoch, the last perhaps on fewer examples, and of the run. most: in all; 0: as many as there are."""
+    steps_per_epoch = -(-examples // batch_size)
+    steps = epochs * steps_per_epoch
+    return steps_per_epoch, min(steps, most) if most else steps
+
+
+def progress(what: str, done: int, steps: int, world: World) -> tqdm:
+    """A progress bar of steps; only the first process shows one."""
+    return tqdm(total=steps, initial=done, unit="step", desc=what, disable=not world.first)
+
+
+def due(step: int, every: int, last: int = 0) -> bool:
+    """Whether something done every so many steps, and after the last one, is due after `step`. every 0: never."""
+    return bool(every) and (step % every == 0 or step == last)
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> torch.Tensor:

@@ -239,6 +239,12 @@ def test_the_page_holds_every_section_its_command_and_what_failed(tmp_path, monk
     assert "not measured: the command ended with status 1" in text
 
 
+def test_the_page_is_refused_a_place_before_the_work_not_after_it(tmp_path):
+    refused = tiny.call(page.main, "--work", tmp_path / "work", "--out", tmp_path / "absent/page.md")
+    assert "absent/page.md: cannot be written" in refused.refusal()
+    assert not (tmp_path / "work").exists()
+
+
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_every_command_of_the_page_takes_its_flags(device, tmp_path, monkeypatch):
     asked = []

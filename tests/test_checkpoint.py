@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from minitransformer import files
-from minitransformer.checkpoint import last_good, resume, save_checkpoint, whole_checkpoints
+from minitransformer.checkpoint import last_good, load_best, resume, save_checkpoint, whole_checkpoints
 from minitransformer.errors import RunError
 from tiny import files_under
 
@@ -89,6 +89,51 @@ def test_checkpoints_are_found_oldest_first_and_only_the_newest_two_are_kept(sav
         save_checkpoint(folder, step, model, optimizer)
     assert names(whole_checkpoints(folder)) == ["step-0000010", "step-9999999"]
     assert names(sorted(folder.iterdir())) == ["step-0000010", "step-9999999"]
+
+
+@pytest.fixture
+def scored(tmp_path):
+    """Six checkpoints, of which 2, 3 and 5 were validated, 2 and 3 best; the parameters after each step."""
+    model, optimizer = start()
+    after = {}
+    for step, score in enumerate([None, 7.5, 7.5, None, -2.0, None], start=1):
+        go(model, optimizer, 1)
+        after[step] = model[0].weight.detach().clone()
+        save_checkpoint(tmp_path, step, model, optimizer, score=score)
+    return tmp_path, after
+
+
+def test_the_best_checkpoint_is_kept_besides_the_newest_two_the_earliest_of_equals(scored, capsys):
+    folder, after = scored
+    assert names(sorted(folder.iterdir())) == ["step-0000002", "step-0000005", "step-0000006"]
+    other, _ = start(seed=1)
+    load_best(folder, other)
+    assert torch.equal(other[0].weight, after[2])
+    assert capsys.readouterr().out == "the best was step-0000002 (7.5000): its weights are kept\n"
+
+
+def test_resume_goes_on_from_the_newest_and_leaves_the_best(scored):
+    folder, after = scored
+    other, other_optimizer = start(seed=1)
+    assert resume(folder, other, other_optimizer) == 6
+    assert torch.equal(other[0].weight, after[6])
+    assert names(sorted(folder.iterdir())) == ["step-0000002", "step-0000005", "step-0000006"]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "state.json", "manifest.json"])
+def test_where_the_best_checkpoint_is_damaged_the_next_best_is_taken(scored, capsys, name):
+    folder, after = scored
+    damage_file(folder / "step-0000002" / name, "a bit")
+    other, _ = start(seed=1)
+    load_best(folder, other)
+    assert torch.equal(other[0].weight, after[5])
+    said = capsys.readouterr()
+    assert ("step-0000002 is damaged (model.safetensors is not what was written): taking" in said.err) == (
+        name == "model.safetensors"  # without the other two it does not say that it was validated
+    )
+    damage_file(folder / "step-0000005/model.safetensors", "absent")
+    with pytest.raises(RunError, match="no checkpoint that was validated is whole; delete"):
+        load_best(folder, other)
 
 
 def test_checkpoints_of_a_folder_that_is_absent_are_none(tmp_path):

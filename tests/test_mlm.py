@@ -246,6 +246,13 @@ def test_it_learns_from_plain_text_and_resumes_exactly(tmp_path: Path) -> None:
     assert 0 <= scores["accuracy"] <= 100
 
 
+def test_the_checkpoint_with_the_least_validation_loss_is_written(tmp_path: Path) -> None:
+    said = run(tmp_path / "out", "--limit-train", 24, "--epochs", 2, "--validate-every", 4)
+    scores = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
+    assert f"({-scores['loss']:.4f}): its weights are kept" in said
+    assert len(list((tmp_path / "out" / "checkpoints").glob("step-*"))) in (2, 3)
+
+
 def test_it_goes_on_from_weights_on_a_squad_file_and_writes_half_precision(tmp_path: Path) -> None:
     squad.write(tmp_path / "squad.json", demo.examples("train", 12))
     run(tmp_path / "first", "--limit-train", 40, "--max-steps", 1, "--no-half")
@@ -280,6 +287,7 @@ def test_an_albert_is_pretrained_and_learns_to_answer(tmp_path: Path) -> None:
         (["--mask-rat", "0.3"], "unknown flag"),
         (["--max-length", "200"], "the model has 192 positions"),
         (["--width", "15"], "heads"),
+        (["--validate-every", "2", "--valid", ""], "--validate-every needs documents to validate on"),
     ],
 )
 def test_bad_input_ends_in_one_line_and_status_2(tmp_path: Path, flags: list[str], message: str) -> None:

@@ -120,13 +120,17 @@ def test_a_run_on_two_processes_goes_on_bit_by_bit(tmp_path):
     weights = tiny.write_checkpoint(tmp_path / "weights", dropout=0.1)
     questions = tiny.write_questions(tmp_path / "questions.json", tiny.examples(36))
     flags = ["--weights", weights, "--train", questions, "--valid", questions, *SIZES, "--checkpoint-every", 8]
-    run(2, train_qa.main, *flags, "--out", tmp_path / "run")
+    flags += ["--validate-every", 7]
+    whole = run(2, train_qa.main, *flags, "--out", tmp_path / "run")
+    assert whole.out.count("the best was step-00000") == 1
     shutil.copytree(tmp_path / "run", tmp_path / "whole")
+    shutil.rmtree(tmp_path / "run/checkpoints/step-0000020")
     done = run(2, train_qa.main, *flags, "--out", tmp_path / "run", "--resume")
-    assert "resumed at step 16 of 20" in done.out
+    assert "resumed at step 16" in done.out
     for name in ("model/model.safetensors", "predictions.json", "metrics.json", "nbest.json"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "run" / name).read_bytes(), name
     assert log(tmp_path / "whole", "loss") == log(tmp_path / "run", "loss")
+    assert tiny.files_under(tmp_path / "whole") == tiny.files_under(tmp_path / "run")
     refused = tiny.call(train_qa.main, *flags, "--out", tmp_path / "run", "--resume")
     assert "the run began with processes 2, now it is 1" in refused.refusal()
 

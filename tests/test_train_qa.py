@@ -248,8 +248,8 @@ def stop_after(step: int, monkeypatch) -> None:
     """Ctrl-C right after the checkpoint of `step`, or before any."""
     save = checkpoint.save_checkpoint
 
-    def save_and_stop(folder, saved_step, *given):
-        path = save(folder, saved_step, *given)
+    def save_and_stop(folder, saved_step, *given, **score):
+        path = save(folder, saved_step, *given, **score)
         if saved_step == step:
             raise KeyboardInterrupt
         return path
@@ -272,12 +272,47 @@ def test_resumed_run_is_bit_for_bit_the_run_that_never_stopped(train, tmp_path, 
 
     resumed = train("--recipe", recipe, "--resume")
     assert resumed.status == 0, resumed.err
-    assert f"resumed at step {step} of 9 from {tmp_path}/run/checkpoints" in resumed.out
+    assert f"resumed at step {step} from {tmp_path}/run/checkpoints" in resumed.out
     assert log_of(tmp_path / "run") == log_of(tmp_path / "straight")
     assert files_under(tmp_path / "run") == files_under(tmp_path / "straight")
     for name in files_under(tmp_path / "straight"):
         if (tmp_path / "straight" / name).is_file() and name not in ("log.csv", "report.html"):  # they tell the speed
             assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("step", [2, 3, 5, 8, 9])  # not validated, validated, ...; 9 is the last
+def test_resumed_run_finds_the_same_best_checkpoint(train, tmp_path, monkeypatch, step):
+    flags = ("--validate-every", 5, "--max-answer-tokens", 8)
+    straight = train(*flags, "--checkpoint-every", 1, "--out", tmp_path / "straight")
+    assert straight.status == 0, straight.err
+    with monkeypatch.context() as patch:
+        stop_after(step, patch)
+        assert train(*flags, "--checkpoint-every", 1).status == 130
+    resumed = train(*flags, "--checkpoint-every", 1, "--resume")
+    assert f"resumed at step {step}" in resumed.out
+    assert files_under(tmp_path / "run") == files_under(tmp_path / "straight")
+    for name in ("model/model.safetensors", "metrics.json", "predictions.json"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes(), name
+
+
+def test_the_model_that_is_written_is_the_best_in_validation(train, tmp_path, monkeypatch):
+    f1 = {3: 10.0, 6: 50.0, 9: 20.0}
+    evaluate, seen = train_qa.evaluate, iter([*f1.values(), None])
+
+    def graded(*given):
+        scores, score = evaluate(*given), next(seen)
+        return scores | {"f1": score} if score is not None else scores
+
+    monkeypatch.setattr(train_qa, "evaluate", graded)
+    outcome = train("--validate-every", 3, "--checkpoint-every", 1, "--schedule", "step")
+    assert "the best was step-0000006 (50.0000): its weights are kept" in outcome.out
+    kept = [path.name for path in sorted((tmp_path / "run/checkpoints").iterdir())]
+    assert kept == ["step-0000006", "step-0000008", "step-0000009"]
+    monkeypatch.undo()
+    monkeypatch.setattr(train_qa, "plot_losses", lambda *given: None)
+    assert train("--schedule", "step", "--max-steps", 6, "--out", tmp_path / "six").status == 0
+    for name in ("model/model.safetensors", "metrics.json", "predictions.json"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "six" / name).read_bytes(), name
 
 
 def test_resumed_run_goes_on_from_the_checkpoint_not_from_the_log(train, tmp_path, monkeypatch):
@@ -291,7 +326,7 @@ def test_resumed_run_goes_on_from_the_checkpoint_not_from_the_log(train, tmp_pat
     (tmp_path / "run/checkpoints/.step-0000006.tmp").mkdir()
     (tmp_path / "run/checkpoints/.step-0000006.tmp/model.safetensors").write_bytes(b"half")
     outcome = train("--resume")
-    assert "resumed at step 4 of 9" in outcome.out
+    assert "resumed at step 4" in outcome.out
     assert log_of(tmp_path / "run") == log_of(tmp_path / "straight")
     for name in ("model/model.safetensors", "metrics.json"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
@@ -301,7 +336,7 @@ def test_resumed_run_goes_on_from_the_checkpoint_not_from_the_log(train, tmp_pat
 def test_resumed_run_without_a_checkpoint_begins_anew(train, tmp_path, monkeypatch):
     assert train("--out", tmp_path / "straight").status == 0
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save_checkpoint", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(checkpoint, "save_checkpoint", lambda *given, **score: (_ for _ in ()).throw(KeyboardInterrupt))
         assert train().status == 130
     assert train("--resume").status == 0
     assert log_of(tmp_path / "run") == log_of(tmp_path / "straight")
@@ -311,7 +346,7 @@ def test_resumed_run_that_was_finished_is_evaluated_again(train, tmp_path):
     train("--epochs", 2)
     before = (tmp_path / "run/metrics.json").read_bytes()
     (tmp_path / "run/metrics.json").unlink()
-    assert "resumed at step 6 of 6" in train("--epochs", 2, "--resume").out
+    assert "resumed at step 6" in train("--epochs", 2, "--resume").out
     assert (tmp_path / "run/metrics.json").read_bytes() == before
 
 
@@ -328,7 +363,7 @@ def test_resume_goes_on_from_the_one_before_a_damaged_checkpoint(train, tmp_path
     (path / "model.safetensors").write_bytes((path / "model.safetensors").read_bytes()[:100])
     resumed = train("--resume")
     assert f"warning: {path} is damaged (model.safetensors has 100 bytes, not " in resumed.err
-    assert "resumed at step 6 of 9" in resumed.out
+    assert "resumed at step 6" in resumed.out
     files = [tmp_path / name / "model/model.safetensors" for name in ("run", "straight")]
     assert files[0].read_bytes() == files[1].read_bytes()
 
@@ -364,7 +399,7 @@ def test_a_disk_that_fails_during_a_save_leaves_the_last_checkpoint_and_no_half_
     assert message.startswith(f"error: {tmp_path}/run/checkpoints/")
     assert message.endswith(f": {os.strerror(number)}")
     assert os.listdir(tmp_path / "run/checkpoints") == ["step-0000002"]
-    assert "resumed at step 2 of 5" in train("--max-steps", 5, "--resume").out
+    assert "resumed at step 2" in train("--max-steps", 5, "--resume").out
 
 
 @pytest.mark.parametrize("name", ["recipe.toml", "log.csv", "model/model.safetensors", "metrics.json"])
@@ -421,7 +456,7 @@ def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(train, tmp_path, mon
     refused = train("--resume").refusal()
     assert "may-change checkpoint_every" in refused
     resumed = train("--resume", "--may-change", "checkpoint_every")
-    assert "resumed at step 5 of 9" in resumed.out
+    assert "resumed at step 5" in resumed.out
     files = [tmp_path / name / "model/model.safetensors" for name in ("run", "straight")]
     assert files[0].read_bytes() == files[1].read_bytes()
 
