@@ -115,12 +115,12 @@ def main() -> None:
         print(precision.remark)
 
     masking = masking_for(tokenizer, job)
-    validation = model, valid_pieces, masking, job, precision
+    validation = model, valid_pieces, masking, job, world, precision
     train(model, pieces, masking, job, folder, world, precision, lambda: -evaluate(*validation)["loss"])
+    scores = evaluate(*validation) if valid_pieces else None
     if not world.first:
         return
-    if valid_pieces:
-        scores = evaluate(*validation)
+    if scores:
         files.write_json(folder / "metrics.json", scores)
         print("  ".join(f"{name} {score:.4f}" for name, score in scores.items()))
     save_pretrained(model.half() if job.half else model, folder / "model", tokenizer)
@@ -211,12 +211,12 @@ def batches(
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, pieces: list[Piece], masking: Masking, job: Recipe, precision: Precision
+    model: nn.Module, pieces: list[Piece], masking: Masking, job: Recipe, world: World, precision: Precision
 ) -> dict[str, float]:
     """Loss and accuracy (in %) on documents that training has not seen; the seed decides what is hidden."""
     model.eval()
     loss, right, total = 0.0, 0, 0
-    for first in range(0, len(pieces), job.batch_size):
+    for first in world.share(range(0, len(pieces), job.batch_size)):
         whole = masking.hide(collate(pieces[first : first + job.batch_size], model.config.pad_id), job.seed + first)
         part = run.move(whole, precision.device)
         with precision.autocast():
@@ -224,6 +224,7 @@ def evaluate(
         loss += F.cross_entropy(logits, part.labels, reduction="sum").item()
         right += int((logits.argmax(-1) == part.labels).sum())
         total += len(part.labels)
+    loss, right, total = map(sum, zip(*world.gather((loss, right, total)), strict=True))
     return {"loss": loss / max(1, total), "accuracy": 100 * right / max(1, total), "total": total}
 
 
@@ -231,8 +232,7 @@ def masking_for(tokenizer: Tokenizer, job: Recipe) -> Masking:
     mask = special_tokens(tokenizer).mask
     if mask is None:
         raise DataError(f"{job.weights}: its tokenizer has no mask token; go on from a masked language model")
-    ordinary = torch.tensor(ordinary_ids(tokenizer))
-    return Masking(job.mask_rate, job.whole_words, tokenizer.token_to_id(mask), ordinary)
+    return Masking(job.mask_rate, job.whole_words, tokenizer.token_to_id(mask), torch.tensor(ordinary_ids(tokenizer)))
 
 
 def new_model(tokenizer: Tokenizer, job: Recipe) -> nn.Module:

@@ -101,6 +101,8 @@ def test_pretraining_on_two_processes_and_in_micro_batches_is_the_same(tmp_path)
     for name in ("two", "micro"):
         same(tmp_path / "one", tmp_path / name)
         torch.testing.assert_close(log(tmp_path / name, "accuracy"), log(tmp_path / "one", "accuracy"))
+        one, other = (json.loads((tmp_path / run / "metrics.json").read_text()) for run in ("one", name))
+        assert other == pytest.approx(one, abs=1e-5)  # of 8 texts in two batches, one for each of two processes
 
 
 def test_image_classification_on_two_processes_is_the_same(tmp_path):
