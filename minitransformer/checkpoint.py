@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from minitransformer import files
 from minitransformer.errors import RunError, printable
@@ -83,6 +84,8 @@ def save_checkpoint(
     files.remove_folder(final)
     files.rename(temporary, final)
     _remove_old(whole_checkpoints(folder))
+    if score is not None:
+        tqdm.write(f"{final.name}: validated at {score:.4f}")
     return final
 
 

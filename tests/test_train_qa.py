@@ -305,6 +305,8 @@ def test_the_model_that_is_written_is_the_best_in_validation(train, tmp_path, mo
 
     monkeypatch.setattr(train_qa, "evaluate", graded)
     outcome = train("--validate-every", 3, "--checkpoint-every", 1, "--schedule", "step")
+    for step, score in f1.items():
+        assert f"step-{step:07}: validated at {score:.4f}\n" in outcome.out
     assert "the best was step-0000006 (50.0000): its weights are kept" in outcome.out
     kept = [path.name for path in sorted((tmp_path / "run/checkpoints").iterdir())]
     assert kept == ["step-0000006", "step-0000008", "step-0000009"]
