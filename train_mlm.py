@@ -73,6 +73,7 @@ class Recipe:
     precision: str = option("float32", "mixed: matrix products in 16 bits", choices=("float32", "mixed"))
     tf32: bool = option(False, "on a GPU, float32 products may round their factors to 10 bits")
     compile: bool = option(False, "compile the layers: a GPU saves time with it once it has run a minute")
+    deterministic: bool = option(False, "on a GPU, the same bits in every run, from slower operations")
     # the run
     half: bool = option(False, "write the finished model in float16, half the size")
     seed: int = option(0, "of every random choice", at_least=0, at_most=2**32 - 1)
@@ -89,7 +90,7 @@ def main() -> None:
     name, job = recipe.parse(Recipe, default="demo-mlm", description=__doc__)
     world = parallel.join(job.device)
     precision = Precision(job.precision, run.choose_device(job.device), job.tf32)
-    run.seed_all(job.seed)
+    run.seed_all(job.seed, job.deterministic)
 
     # file -> documents -> tokenizer -> pieces
     print(f"{name}: reading {job.train}", flush=True)
@@ -109,10 +110,9 @@ def main() -> None:
     valid_pieces = cut(held_out, tokenizer, job.max_length)
     folder = world.from_first(lambda: run.open_run_folder(job.out, name, job, job.resume, job.may_change))
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    print(f"{parameters:,} parameters, {tokenizer.get_vocab_size():,} tokens in the vocabulary; {len(pieces):,} "
-          f"texts to learn from; everything goes to {folder}/", flush=True)  # fmt: skip
-    if precision.remark:
-        print(precision.remark)
+    sizes = f"{parameters:,} parameters, {tokenizer.get_vocab_size():,} tokens in the vocabulary; {len(pieces):,} texts"
+    said = f"{sizes} to learn from; everything goes to {folder}/"
+    print(*filter(None, [said, precision.remark]), sep="\n", flush=True)
 
     masking = masking_for(tokenizer, job)
     validation = model, valid_pieces, masking, job, world, precision

@@ -64,6 +64,7 @@ class Recipe:
     precision: str = option("float32", "mixed: matrix products in 16 bits", choices=("float32", "mixed"))
     tf32: bool = option(False, "on a GPU, float32 products may round their factors to 10 bits")
     compile: bool = option(False, "compile the layers: a GPU saves time with it once it has run a minute")
+    deterministic: bool = option(False, "on a GPU, the same bits in every run, from slower operations")
     # the run
     seed: int = option(0, "of every random choice", at_least=0, at_most=2**32 - 1)
     print_every: int = option(100, "steps between printed lines", at_least=1)
@@ -81,7 +82,7 @@ def main() -> None:
     world = parallel.join(job.device)
     device = run.choose_device(job.device)
     precision = Precision(job.precision, device, job.tf32)
-    run.seed_all(job.seed)
+    run.seed_all(job.seed, job.deterministic)
 
     # file -> examples -> features
     tokenizer = load_tokenizer(job.weights)

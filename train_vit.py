@@ -77,6 +77,7 @@ class Recipe:
     precision: str = option("float32", "mixed: matrix products in 16 bits", choices=("float32", "mixed"))
     tf32: bool = option(False, "on a GPU, float32 products may round their factors to 10 bits")
     compile: bool = option(False, "compile the blocks: a GPU saves time with it once it has run a minute")
+    deterministic: bool = option(False, "on a GPU, the same bits in every run, from slower operations")
     out: str = option("", "run folder; default runs/RECIPE", passing=True)
     cache_dir: str = option("runs/trunk-cache", "where that file lies; later runs find it again", passing=True)
     resume: bool = option(False, "go on from the newest checkpoint in --out", passing=True)
@@ -89,12 +90,11 @@ def main() -> None:
     began = time.monotonic()
     world = parallel.join(job.device)
     precision = Precision(job.precision, run.choose_device(job.device), job.tf32)
-    run.seed_all(job.seed)
+    run.seed_all(job.seed, job.deterministic)
 
     train_set, valid_set = data.read_both(job.data, job.limit_train, job.limit_valid, job.only_classes)
     model, settings = open_model(job, len(train_set.classes))
-    model.to(precision.device)
-    freeze(model, job.trainable)
+    freeze(model.to(precision.device), job.trainable)
     hold_key_biases(model)
     folder = world.from_first(lambda: run.open_run_folder(job.out, name, job, job.resume, job.may_change))
     print(f"{job.weights}: {len(train_set):,} images to train on, {len(valid_set):,} to validate, "

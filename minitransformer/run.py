@@ -35,11 +35,14 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def seed_all(seed: int) -> None:
+def seed_all(seed: int, deterministic: bool = False) -> None:
     """Seed every random generator: torch's, and those of Python and numpy, which checkpoints hold too.
 
-    seed: below 2**32.
+    seed: below 2**32. deterministic: a GPU too gives the same bits every time; an operation that cannot, fails.
     """
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may add in any order
+    torch.use_deterministic_algorithms(deterministic)
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - the one that is global
     torch.manual_seed(seed)

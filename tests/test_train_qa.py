@@ -295,6 +295,17 @@ def test_resumed_run_finds_the_same_best_checkpoint(train, tmp_path, monkeypatch
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes(), name
 
 
+def test_deterministic_operations_are_asked_for_and_change_nothing_on_a_cpu(train, tmp_path, monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    assert train("--deterministic").status == 0
+    assert torch.are_deterministic_algorithms_enabled()
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert train("--out", tmp_path / "straight").status == 0
+    assert not torch.are_deterministic_algorithms_enabled()
+    for name in ("model/model.safetensors", "metrics.json", "predictions.json"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes(), name
+
+
 def test_the_model_that_is_written_is_the_best_in_validation(train, tmp_path, monkeypatch):
     f1 = {3: 10.0, 6: 50.0, 9: 20.0}
     evaluate, seen = train_qa.evaluate, iter([*f1.values(), None])
