@@ -190,7 +190,7 @@ def train(
                 if stopping:
                     stop.stop(step + 1, saved)
     log.close()
-    if job.validate_every:
+    if job.validate_every and steps:
         checkpoint.load_best(checkpoints, model, world)
 
 

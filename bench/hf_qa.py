@@ -5,7 +5,7 @@ python -m bench.hf_qa --weights DIR --train FILE --valid FILE --out DIR
 The flags and recipes are train_qa.py's. Features, their order, the first weights (those of a fresh head too), head
 dropout, AdamW's groups, learning rates, clipping and the scoring are those of train_qa.py; the model, its attention and
 its dropouts are HF's, and the loop is written out again. Dropout draws other numbers, so the scores come close, not
-equal. There are no checkpoints and no --resume.
+equal. There are no checkpoints, so neither --resume nor --validate-every.
 """
 
 import time
@@ -17,10 +17,10 @@ from bench.common import HFReader
 from minitransformer import recipe
 from minitransformer.errors import RunError, command_line
 from minitransformer.log import Log
-from minitransformer.optim import linear_rate, parameter_groups, step_rate
+from minitransformer.optim import linear_rate, parameter_groups, set_rate, step_rate
 from minitransformer.parallel import ALONE
 from minitransformer.precision import Precision
-from minitransformer.run import choose_device, epoch_order, move, open_run_folder
+from minitransformer.run import choose_device, count_steps, epoch_order, move, open_run_folder, seed_all
 from qa.features import Feature, collate, featurise
 from qa.predict import span_loss
 from train_qa import Recipe, evaluate, print_scores, read_examples
@@ -34,7 +34,7 @@ def main() -> None:
         raise RunError("--resume, --validate-every: this benchmark writes no checkpoints; leave them away")
     began = time.monotonic()
     device = choose_device(job.device)
-    torch.manual_seed(job.seed)
+    seed_all(job.seed, job.deterministic)
 
     tokenizer = load_tokenizer(job.weights)
     model = load_pretrained(job.weights, "question-answering")  # a fresh head is drawn here, as in train_qa.py
@@ -57,9 +57,7 @@ def main() -> None:
 def train(model: HFReader, features: list[Feature], job: Recipe, log: Log) -> None:
     """The loop of train_qa.py, plain."""
     device = next(model.parameters()).device
-    steps_per_epoch = -(-len(features) // job.batch_size)
-    steps = job.epochs * steps_per_epoch
-    steps = min(steps, job.max_steps) if job.max_steps else steps
+    steps_per_epoch, steps = count_steps(len(features), job.batch_size, job.epochs, job.max_steps)
     groups = parameter_groups(model, job.weight_decay, job.decay_all)
     optimizer = torch.optim.AdamW(groups, job.learning_rate, fused=True)
 
@@ -72,8 +70,7 @@ def train(model: HFReader, features: list[Feature], job: Recipe, log: Log) -> No
             rate = job.learning_rate * step_rate(step, steps_per_epoch, job.gamma)
         else:
             rate = job.learning_rate * linear_rate(step, round(job.warmup * steps), steps)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(optimizer, rate)
 
         chosen = order[batch_number * job.batch_size : (batch_number + 1) * job.batch_size]
         batch = move(collate([features[index] for index in chosen], model.config.pad_id), device)

@@ -46,7 +46,7 @@ from bench.common import (
 from bench.flops import flops_of_trunk
 from minitransformer import recipe, run
 from minitransformer.errors import RunError, command_line
-from minitransformer.optim import linear_rate
+from minitransformer.optim import linear_rate, set_rate
 from minitransformer.parallel import ALONE
 from minitransformer.precision import Precision
 from minitransformer.recipe import option
@@ -232,8 +232,7 @@ def train_hf(
     def one(step: int) -> None:
         epoch, batch_number = divmod(step, steps_per_epoch)
         order = run.epoch_order(len(labels), job.seed, epoch)
-        for group in optimizer.param_groups:
-            group["lr"] = job.learning_rate * linear_rate(step, round(job.warmup * steps), steps)
+        set_rate(optimizer, job.learning_rate * linear_rate(step, round(job.warmup * steps), steps))
         chosen = order[batch_number * job.batch_size : (batch_number + 1) * job.batch_size]
         loss = torch.zeros((), device=device)
         for part in run.chunks(chosen, job.hf_micro_batch):

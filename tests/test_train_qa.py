@@ -295,6 +295,11 @@ def test_resumed_run_finds_the_same_best_checkpoint(train, tmp_path, monkeypatch
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes(), name
 
 
+def test_a_run_without_a_step_has_no_best_checkpoint_and_needs_none(train, tmp_path):
+    assert train("--epochs", 0, "--validate-every", 2).status == 0
+    assert (tmp_path / "run/model/model.safetensors").is_file()
+
+
 def test_deterministic_operations_are_asked_for_and_change_nothing_on_a_cpu(train, tmp_path, monkeypatch):
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     assert train("--deterministic").status == 0
