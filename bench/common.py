@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from minitransformer.bert import PADDING_LOGIT
 from qa.features import Batch
 from weights import save_pretrained
+from weights.compare import our_dropout
 
 RACE_HEAD = ("contender", "median", "least to most", "speed-up")
 MATRIX = {"cpu": 2048, "cuda": 8192}  # side of the square matrices whose product shows what the machine can do
@@ -134,17 +136,19 @@ def hf_copy(model: nn.Module, auto_class: str = "AutoModelForQuestionAnswering")
 class HFReader(nn.Module):
     """HF's model behind the interface of ours: a dropout before the classifier, padding's logits masked."""
 
-    def __init__(self, model: nn.Module) -> None:
-        """model: ours, which is copied."""
+    def __init__(self, model: nn.Module, same_dropout: bool = False) -> None:
+        """model: ours, which is copied. same_dropout: draw what ours would, on a CPU; see `weights.compare`."""
         super().__init__()
         self.config = model.config  # ours, which `qa.predict.read` asks for the padding token
         self.hf = hf_copy(model)
         self.dropout = nn.Dropout(model.dropout.p)
+        self.same_dropout = same_dropout
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask.long(), "token_type_ids": token_type_ids}
-        hidden = self.hf.base_model(**inputs).last_hidden_state  # (B, T, C)
-        logits = self.hf.qa_outputs(self.dropout(hidden))  # (B, T, 2)
+        with our_dropout(self.hf, attention_mask) if self.same_dropout else nullcontext():
+            hidden = self.hf.base_model(**inputs).last_hidden_state  # (B, T, C)
+            logits = self.hf.qa_outputs(self.dropout(hidden))  # (B, T, 2)
         start, end = logits.masked_fill(~attention_mask[..., None], PADDING_LOGIT).unbind(-1)
         return start, end
 

@@ -1,18 +1,21 @@
 """train_qa.py's run with Hugging Face's model in place of ours, to compare exact and f1.
 
-python -m bench.hf_qa --weights DIR --train FILE --valid FILE --out DIR
+python -m bench.hf_qa --weights DIR --train FILE --valid FILE --out DIR [--same-dropout]
 
 The flags and recipes are train_qa.py's. Features, their order, the first weights (those of a fresh head too), head
 dropout, AdamW's groups, learning rates, clipping and the scoring are those of train_qa.py; the model, its attention and
 its dropouts are HF's, and the loop is written out again. Dropout draws other numbers, so the scores come close, not
-equal. There are no checkpoints, so neither --resume nor --validate-every.
+equal; with --same-dropout, on a CPU, HF's dropouts draw what those of ours draw in train_qa.py, and then rounding is
+all that differs. There are no checkpoints, so neither --resume nor --validate-every.
 """
 
 import time
+from dataclasses import dataclass
 
 import torch
 from tqdm import tqdm
 
+import train_qa
 from bench.common import HFReader
 from minitransformer import recipe
 from minitransformer.errors import RunError, command_line
@@ -23,8 +26,12 @@ from minitransformer.precision import Precision
 from minitransformer.run import choose_device, count_steps, epoch_order, move, open_run_folder, seed_all
 from qa.features import Feature, collate, featurise
 from qa.predict import span_loss
-from train_qa import Recipe, evaluate, print_scores, read_examples
 from weights import load_pretrained, load_tokenizer
+
+
+@dataclass(frozen=True)
+class Recipe(train_qa.Recipe):
+    same_dropout: bool = recipe.option(False, "HF's dropouts draw what ours would, on a CPU")
 
 
 @command_line
@@ -32,6 +39,8 @@ def main() -> None:
     name, job = recipe.parse(Recipe, default="modern", description=__doc__)
     if job.resume or job.validate_every:
         raise RunError("--resume, --validate-every: this benchmark writes no checkpoints; leave them away")
+    if job.same_dropout and job.device != "cpu":
+        raise RunError("--same-dropout: on a GPU the kernels draw for themselves; leave it away, or --device cpu")
     began = time.monotonic()
     device = choose_device(job.device)
     seed_all(job.seed, job.deterministic)
@@ -39,10 +48,10 @@ def main() -> None:
     tokenizer = load_tokenizer(job.weights)
     model = load_pretrained(job.weights, "question-answering")  # a fresh head is drawn here, as in train_qa.py
     model.dropout.p = job.head_dropout
-    model = HFReader(model).to(device)
+    model = HFReader(model, job.same_dropout).to(device)
     stride = None if job.stride < 0 else job.stride
-    train_examples = read_examples(job.train, "train", job.limit_train)
-    valid_examples = read_examples(job.valid, "valid", job.limit_valid)
+    train_examples = train_qa.read_examples(job.train, "train", job.limit_train)
+    valid_examples = train_qa.read_examples(job.valid, "valid", job.limit_valid)
     train_features = featurise(train_examples, tokenizer, job.max_length, stride)
     valid_features = featurise(valid_examples, tokenizer, job.max_length, stride)
     folder = open_run_folder(job.out, f"hf-{name}", job, resume=False)
@@ -50,8 +59,8 @@ def main() -> None:
     log = Log(folder, "tokens")
     train(model, train_features, job, log)
     log.close()
-    scores = evaluate(model, valid_examples, valid_features, job, ALONE, Precision("float32", device), folder)
-    print_scores(scores, time.monotonic() - began)
+    scores = train_qa.evaluate(model, valid_examples, valid_features, job, ALONE, Precision("float32", device), folder)
+    train_qa.print_scores(scores, time.monotonic() - began)
 
 
 def train(model: HFReader, features: list[Feature], job: Recipe, log: Log) -> None:
@@ -61,6 +70,8 @@ def train(model: HFReader, features: list[Feature], job: Recipe, log: Log) -> No
     groups = parameter_groups(model, job.weight_decay, job.decay_all)
     optimizer = torch.optim.AdamW(groups, job.learning_rate, fused=True)
 
+    if job.same_dropout:
+        torch.manual_seed(job.seed)  # where train_qa.py does
     model.train()
     for step in tqdm(range(steps), unit="step", desc="training"):
         epoch, batch_number = divmod(step, steps_per_epoch)

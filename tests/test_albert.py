@@ -109,6 +109,29 @@ def test_twenty_training_steps_match_hf(tmp_path):
     assert len(set(losses)) == 20
 
 
+def apply_every_dropout(layer):
+    """The one after the feed-forward part too, which transformers' ALBERT has but leaves out."""
+    feed_forward = layer.ff_chunk
+    layer.ff_chunk = lambda x: layer.dropout(feed_forward(x))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_albert_matches_hf_in_training_with_the_same_dropout(tmp_path, task):
+    """As BERT's test of that name."""
+    folder = hf_folder(tmp_path, task, hidden_dropout_prob=0.3, attention_probs_dropout_prob=0.2)
+    ours, theirs = load_pretrained(folder, task).double(), TASKS[task].from_pretrained(folder).double()
+    for module in theirs.modules():
+        if isinstance(module, transformers.models.albert.modeling_albert.AlbertLayer):
+            apply_every_dropout(module)
+    if task == "question-answering":
+        ours.dropout.p = 0.0  # HF's ALBERT has none there
+    inputs = random_inputs(ours.config)
+    assert first_difference(compare_models(ours, theirs, inputs, training=True)) is None
+    with torch.no_grad():
+        trained, exact = (ours.train(mode)(**inputs)[0] for mode in (True, False))
+    assert (trained - exact).abs().max() > 1e-2, "nothing was dropped"
+
+
 def test_a_shared_layer_gathers_the_gradients_of_all_its_uses():
     """The sum of what twelve layers of their own would get, each at its place."""
     config = AlbertConfig(

@@ -1,5 +1,6 @@
 """Every benchmark runs to its end on a tiny checkpoint, and the operations it counts are those that torch counts."""
 
+import csv
 import dataclasses
 import importlib
 import json
@@ -16,8 +17,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import tiny
+import train_qa
 from bench import __main__ as page
-from bench import common, cost, shape, train_step, vision
+from bench import common, cost, hf_qa, shape, train_step, vision
 from bench.common import table
 from bench.flops import flops_of_finish, flops_of_trunk, flops_per_step
 from bench.spans import postprocess_qa_predictions
@@ -270,6 +272,26 @@ def test_hf_qa_writes_the_files_of_a_run(checkpoint, questions, tmp_path):
     assert scores["total"] == 6
     assert f"exact {scores['exact']:.2f}" in printed
     assert len((tmp_path / "run/log.csv").read_text().splitlines()) == 1 + 2
+
+
+def test_hf_qa_with_the_same_dropout_takes_the_steps_of_train_qa(checkpoint, questions, tmp_path):
+    """All dropouts on. With its own draws HF's first loss is another."""
+
+    def losses(main, name: str, *flags: object) -> list[float]:
+        files = ("--weights", checkpoint, "--train", questions, "--valid", questions, "--out", tmp_path / name)
+        done = tiny.call(main, "--recipe", "modern", *files, "--batch-size", 4, "--max-length", 64, *flags)
+        assert done.status == 0, done.err
+        log = (tmp_path / name / "log.csv").read_text().splitlines()
+        return [float(row["loss"]) for row in csv.DictReader(log)]
+
+    ours = losses(train_qa.main, "ours")
+    assert len(ours) == 2 * 3
+    assert losses(hf_qa.main, "same", "--same-dropout") == pytest.approx(ours, abs=1e-5)
+    assert losses(hf_qa.main, "own", "--max-steps", 1)[0] != pytest.approx(ours[0], abs=1e-3)
+
+
+def test_the_same_dropout_is_not_to_be_had_on_a_gpu():
+    assert "error: --same-dropout: on a GPU" in tiny.call(hf_qa.main, "--same-dropout", "--device", "cuda").refusal()
 
 
 def random_albert() -> torch.nn.Module:

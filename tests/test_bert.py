@@ -210,6 +210,40 @@ def test_a_text_longer_than_the_position_table_is_refused():
         model(torch.zeros(1, 9, dtype=torch.long))
 
 
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("settings", CONFIGURATIONS.values(), ids=CONFIGURATIONS.keys())
+def test_bert_matches_hf_in_training_with_the_same_dropout(tmp_path, task, settings):
+    """What was dropped given, training too is equal: each dropout at its place, at its rate, with its scale.
+
+    In float64: under dropout the wide weights' activations are so large that float32 rounds them by more than 1e-5.
+    """
+    rates = {"hidden_dropout_prob": 0.3, "attention_probs_dropout_prob": 0.2}
+    folder = hf_folder(tmp_path, task, **rates, **settings)
+    ours, theirs = load_pretrained(folder, task).double(), TASKS[task].from_pretrained(folder).double()
+    if task == "question-answering":
+        ours.dropout.p = 0.0  # HF's reader has none before its classifier
+    inputs = random_inputs(ours.config)
+    assert first_difference(compare_models(ours, theirs, inputs, training=True)) is None
+    with torch.no_grad():
+        trained, exact = (ours.train(mode)(**inputs)[0] for mode in (True, False))
+    assert (trained - exact).abs().max() > 1e-2, "nothing was dropped"
+
+
+@pytest.mark.parametrize("place", ["embeddings", "attention", "layer"])
+def test_compare_in_training_sees_a_dropout_that_differs(tmp_path, place):
+    folder = hf_folder(tmp_path, "encoder", hidden_dropout_prob=0.3, attention_probs_dropout_prob=0.2)
+    ours, theirs = load_pretrained(folder, "encoder"), transformers.BertModel.from_pretrained(folder)
+    if place == "embeddings":
+        ours.embeddings.dropout.p = 0.31
+    elif place == "attention":
+        ours.layers[0].attention.dropout = 0.21
+    else:
+        ours.layers[0].dropout.p = 0.31
+    found = first_difference(compare_models(ours, theirs, random_inputs(ours.config), training=True))
+    first = {"embeddings": "layers.0.attention.query", "attention": "layers.0.attention.output"}
+    assert found.startswith(f"first to differ: {first.get(place, 'layers.0.attention_norm')}, output")
+
+
 @pytest.mark.parametrize("place", ["hidden_dropout_prob", "attention_probs_dropout_prob"])
 def test_bert_s_dropout_strays_as_far_as_hf_s(tmp_path, place):
     """In training no two draws are alike. So: how far hidden states stray from those without dropout, by many draws."""

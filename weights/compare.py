@@ -10,15 +10,20 @@ transformers is needed here and nowhere else (pip install transformers).
 
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from minitransformer.dropout import dropout
 from minitransformer.errors import UserError, command_line
 from minitransformer.flags import FlagParser
+from minitransformer.packing import Packing
 from minitransformer.vit import VitConfig
 from weights import maps
 from weights.find import find_folder
@@ -56,15 +61,21 @@ def compare(folder: str | Path, task: str, inputs: dict[str, Tensor] | None = No
     return compare_models(ours, theirs, inputs or random_inputs(ours.config))
 
 
-def compare_models(ours: nn.Module, theirs: nn.Module, inputs: dict[str, Tensor]) -> list[Part]:
-    """The same for two models at hand, ours and HF's with the same weights, both put into evaluation mode."""
+def compare_models(ours: nn.Module, theirs: nn.Module, inputs: dict[str, Tensor], training: bool = False) -> list[Part]:
+    """The same for two models at hand, ours and HF's with the same weights, both put into evaluation mode.
+
+    training: into training mode instead, with the same random numbers for the dropouts of both (texts only).
+    """
     keep = None  # images have no padding
     if "input_ids" in inputs:
         keep = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"])).bool()
     parameters = parameter_names(ours, theirs)
     names = {owner(our_name): owner(their_name) for our_name, their_name in parameters.items() if owner(our_name)}
-    our_outputs = run(ours.eval(), dict.fromkeys(names), inputs, keep)
-    their_outputs = run(theirs.eval(), dict.fromkeys(names.values()), inputs, keep)
+    state = torch.get_rng_state()
+    our_outputs = run(ours.train(training), dict.fromkeys(names), inputs, keep)
+    torch.set_rng_state(state)
+    with our_dropout(theirs, keep) if training else nullcontext():
+        their_outputs = run(theirs.train(training), dict.fromkeys(names.values()), inputs, keep)
 
     # A loss has no scale of its own, and rounding grows with it: gradients above 1 are brought down to it, all alike.
     scale = max(1.0, *(_gradient(parameter).abs().max().item() for parameter in theirs.parameters()))
@@ -135,6 +146,33 @@ def run(
         handle.remove()
     loss_of(result, keep).backward()
     return outputs
+
+
+@contextmanager
+def our_dropout(theirs: nn.Module, keep: Tensor) -> Iterator[None]:
+    """Within it transformers' BERT or ALBERT drops what ours would drop, given the same state of torch's generator.
+
+    keep: (B, T) bool, the real tokens. Both apply their dropouts in the same order, so each of theirs only has to draw
+    as ours does: packed rows, and attention weights text by text. Places and rates stay theirs, so an ALBERT with a
+    rate above 0 gets out of step: see albert.py. Their attention is set to "eager", the formula: a kernel draws for
+    itself. On a CPU only, where ours draws by hand.
+    """
+    packing = Packing.of(keep)
+
+    def drawn(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+        if not training:
+            return x
+        if x.dim() == 3:  # (B, T, C)
+            return x * packing.unpack(dropout(x.new_ones(len(packing.rows), x.size(2)), p))
+        factor = torch.zeros_like(x)  # (B, H, T, T)
+        for text, real in zip(factor, keep, strict=True):
+            rows = real.nonzero().squeeze(1)  # (t,)
+            text[:, rows[:, None], rows] = dropout(x.new_ones(x.size(1), len(rows), len(rows)), p)
+        return x * factor
+
+    theirs.set_attn_implementation("eager")
+    with mock.patch.object(nn.functional, "dropout", drawn):
+        yield
 
 
 def loss_of(result: object, keep: Tensor | None) -> Tensor:
