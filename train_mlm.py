@@ -64,9 +64,7 @@ class Recipe:
     learning_rate: float = option(1e-3, "of AdamW, at its highest", at_least=0.0)
     beta2: float = option(0.999, "of AdamW: memory of the squared gradient", at_least=0.0, at_most=1.0)
     weight_decay: float = option(0.01, "of AdamW; biases and norms are left alone", at_least=0.0)
-    warmup: float = option(
-        0.05, "part of all steps in which the rate rises; then it falls to 0", at_least=0.0, at_most=1.0
-    )
+    warmup: float = option(0.05, "part of the steps in which the rate rises; then it falls", at_least=0.0, at_most=1.0)
     clip_norm: float = option(1.0, "largest norm of the gradient; 0: no clipping", at_least=0.0)
     # the machine
     device: str = option("cpu", "where to run", choices=("cpu", "cuda"))
@@ -108,11 +106,14 @@ def main() -> None:
         raise RunError(f"max_length {job.max_length}: the model has {model.config.positions} positions")
     pieces = cut(documents, tokenizer, job.max_length)
     valid_pieces = cut(held_out, tokenizer, job.max_length)
-    folder = world.from_first(lambda: run.open_run_folder(job.out, name, job, job.resume, job.may_change))
+    facts = {"training data": run.fingerprint(pieces), "validation data": run.fingerprint(valid_pieces),
+             "processes": world.size}  # fmt: skip
+    folder = world.from_first(lambda: run.open_run_folder(job.out, name, job, job.resume, job.may_change, facts))
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    sizes = f"{parameters:,} parameters, {tokenizer.get_vocab_size():,} tokens in the vocabulary; {len(pieces):,} texts"
-    said = f"{sizes} to learn from; everything goes to {folder}/"
-    print(*filter(None, [said, precision.remark]), sep="\n", flush=True)
+    print(f"{parameters:,} parameters, {tokenizer.get_vocab_size():,} tokens in the vocabulary; {len(pieces):,} texts "
+          f"to learn from; everything goes to {folder}/", flush=True)  # fmt: skip
+    if precision.remark:
+        print(precision.remark)
 
     masking = masking_for(tokenizer, job)
     validation = model, valid_pieces, masking, job, world, precision
@@ -145,8 +146,8 @@ def train(
     torch.manual_seed(job.seed + world.rank)  # dropout differs between processes
 
     checkpoints = folder / "checkpoints"
-    held = model, optimizer, {"data": run.fingerprint(pieces), "processes": world.size}, world, precision.scaler
-    done = checkpoint.resume(checkpoints, *held) if job.resume else 0
+    held = model, optimizer, world, precision.scaler
+    done = run.resume(folder, job, *held)
     every = 1 if device.type == "cpu" else job.print_every
     log = Log(folder, "tokens", every, window=job.print_every, extra=["accuracy"], resume_step=done, writes=world.first)
     if job.compile:

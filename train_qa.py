@@ -96,7 +96,9 @@ def main() -> None:
     valid_features = featurise(valid_examples, tokenizer, job.max_length, stride)
     if job.max_length > model.config.positions:
         raise RunError(f"max_length {job.max_length}: {job.weights} has {model.config.positions} positions; lower it")
-    folder = world.from_first(lambda: run.open_run_folder(job.out, name, job, job.resume, job.may_change))
+    facts = {"training data": run.fingerprint(train_features), "validation data": run.fingerprint(valid_features),
+             "processes": world.size}  # fmt: skip
+    folder = world.from_first(lambda: run.open_run_folder(job.out, name, job, job.resume, job.may_change, facts))
     if world.first:
         report.write_data(folder, train_examples, train_features, valid_examples, valid_features)
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -136,8 +138,8 @@ def train(
     torch.manual_seed(job.seed + world.rank)  # dropout differs between processes
 
     checkpoints = folder / "checkpoints"
-    held = model, optimizer, {"data": run.fingerprint(features), "processes": world.size}, world, precision.scaler
-    done = checkpoint.resume(checkpoints, *held) if job.resume else 0
+    held = model, optimizer, world, precision.scaler
+    done = run.resume(folder, job, *held)
     every = 1 if device.type == "cpu" else job.print_every
     log = Log(folder, "tokens", every, resume_step=done, writes=world.first)
     if job.compile:

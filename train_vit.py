@@ -4,7 +4,7 @@ python train_vit.py                                                  the embedde
 python train_vit.py --recipe deit-small --weights DIR --data cifar-10-python.tar.gz --out runs/NAME
 python train_vit.py --recipe cifar-scratch --data DIR --out runs/NAME           a small DeiT from nothing
 
---data is demo, an archive or folder of CIFAR-10, or a folder of train/CLASS/ and test/CLASS/ (or valid/CLASS/).
+--data is demo, an archive or folder of CIFAR-10, or a folder of train/CLASS/ and valid/CLASS/ (or val, or test).
 """
 
 import time
@@ -30,7 +30,7 @@ from vision.augment import flip_and_shift
 from vision.freeze import freeze, hold_key_biases, listing
 from vision.images import Images, Preprocessing, normalise, prepare_all, read_settings, write_settings
 from vision.predict import classify, pixels
-from vision.trunk import data_hash, finish, first_trainable, open_cache, reader
+from vision.trunk import finish, first_trainable, open_cache, reader
 from weights import load_pretrained, save_pretrained
 from weights.new_model import new_classifier
 
@@ -39,7 +39,7 @@ from weights.new_model import new_classifier
 class Recipe:
     weights: str = option("demo-deit", "checkpoint: a folder in Hugging Face layout, or a name; new: a random DeiT")
     data: str = option("demo", "images: demo, demo-pretrain, a CIFAR-10 archive or folder, or a folder of classes")
-    only_classes: str = option("", "names of the classes to use, parted by spaces; empty: all")
+    only_classes: str = option("", "names of the classes to use, parted by commas or spaces; empty: all")
     limit_train: int = option(0, "only N training images, drawn by chance; 0: all", at_least=0)
     limit_valid: int = option(0, "only N validation images, likewise; 0: all", at_least=0)
     # the sizes of a new model
@@ -92,19 +92,21 @@ def main() -> None:
     precision = Precision(job.precision, run.choose_device(job.device), job.tf32)
     run.seed_all(job.seed, job.deterministic)
 
-    train_set, valid_set = data.read_both(job.data, job.limit_train, job.limit_valid, job.only_classes)
+    train_set = data.read(job.data, "train", job.limit_train, job.only_classes)
+    valid_set = data.read(job.data, "valid", job.limit_valid, job.only_classes)
     model, settings = open_model(job, len(train_set.classes))
     freeze(model.to(precision.device), job.trainable)
     hold_key_biases(model)
-    folder = world.from_first(lambda: run.open_run_folder(job.out, name, job, job.resume, job.may_change))
+    facts = {"training data": train_set.fingerprint(), "validation data": valid_set.fingerprint(),
+             "processes": world.size}  # fmt: skip
+    folder = world.from_first(lambda: run.open_run_folder(job.out, name, job, job.resume, job.may_change, facts))
     print(f"{job.weights}: {len(train_set):,} images to train on, {len(valid_set):,} to validate, "
           f"{len(train_set.classes)} classes; everything goes to {folder}/", flush=True)  # fmt: skip
     print(*filter(None, [listing(model), precision.remark]), sep="\n", flush=True)
 
     validation = model, valid_set, settings, job, world, precision
-    losses = train(
-        model, train_set, settings, job, folder, world, precision, lambda: evaluate(*validation)[0]["accuracy"]
-    )
+    losses = train(model, train_set, settings, job, folder, world, precision,
+                   lambda: evaluate(*validation)[0]["accuracy"])  # fmt: skip
     scores, logits = evaluate(*validation)
     if not world.first:
         return
@@ -141,9 +143,8 @@ def train(
     torch.manual_seed(job.seed + world.rank)  # augmentation differs between processes
 
     checkpoints = folder / "checkpoints"
-    facts = {"data": data_hash(images.pictures), "labels": run.fingerprint([[images.labels]]), "processes": world.size}
-    held = model, optimizer, facts, world, precision.scaler
-    done = checkpoint.resume(checkpoints, *held) if job.resume else 0
+    held = model, optimizer, world, precision.scaler
+    done = run.resume(folder, job, *held)
     log = Log(folder, "images", 1 if device.type == "cpu" else job.print_every, resume_step=done, writes=world.first)
     if job.compile:
         run.compile_layers(model)
@@ -202,16 +203,16 @@ def to_logits(model: nn.Module, images: Images, settings: Preprocessing, job: Re
     }
     hindrance = next((text for text, holds in hindrances.items() if holds), None)
     if hindrance is None:
-        inputs = repr(settings), str(precision.dtype), data_hash(images.pictures)
+        inputs = repr((settings, precision.dtype, job.tf32, device.type, torch.__version__)), images.fingerprint()
         with precision.autocast():
             rows = open_cache(
-                model, first, lambda chosen: pixels(images.take(chosen), settings).to(device), len(images),
-                job.micro_batch, job.cache_gb * 1e9, Path(job.cache_dir), inputs)  # fmt: skip
+                model, first, lambda chosen: pixels(images.take(chosen), settings, config.patch).to(device),
+                len(images), job.micro_batch, job.cache_gb * 1e9, Path(job.cache_dir), inputs)  # fmt: skip
         read = reader(rows, job.micro_batch, device)
         return lambda chosen: finish(model, read(chosen), first)
 
     print(f"every step runs the whole model: {hindrance}", flush=True)
-    prepared = prepare_all(images.pictures, settings)  # (N, 3, H, W) uint8
+    prepared = prepare_all(images.pictures, settings, config.patch)  # (N, 3, H, W) uint8
 
     def whole(chosen: Tensor) -> Tensor:
         batch = flip_and_shift(prepared[chosen]) if job.augment else prepared[chosen]

@@ -12,7 +12,6 @@ import json
 import random
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -37,30 +36,27 @@ def save_checkpoint(
     step: int,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    facts: dict[str, Any] | None = None,
     world: World = ALONE,
     scaler: torch.amp.GradScaler | None = None,
     score: float | None = None,
 ) -> Path:
     """Write `folder`/step-NNNNNNN and drop all but the newest ones and the best. All processes call this together.
 
-    facts: what must be the same when the run goes on, as JSON can hold it; see `resume`. scaler: of float16's losses.
-    score: how well the model did in validation, higher is better; None: it was not validated at this step.
+    scaler: of float16's losses. score: how well the model did in validation, higher is better; None: it was not
+    validated at this step.
     """
     final = folder / _name(step)
     random_states = world.gather(_random_state())
     if not world.first:
         return final
-    optimizer_tensors, groups = _flatten(optimizer.state_dict())
     contents = {
         "model.safetensors": save(dict(model.named_parameters())),
-        "optimizer.safetensors": save(optimizer_tensors),
+        "optimizer.safetensors": save(_moments(model, optimizer)),
         "state.json": files.json_bytes(
             {
                 "step": step,
                 "score": score,
-                "facts": facts or {},
-                "optimizer_groups": groups,
+                "trained": _trained(model, optimizer),
                 "scaler": scaler.state_dict() if scaler else {},  # numbers; none where it is not in use
             }
         ),
@@ -104,19 +100,19 @@ def resume(
     folder: Path,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    facts: dict[str, Any] | None = None,
     world: World = ALONE,
     scaler: torch.amp.GradScaler | None = None,
 ) -> int:
     """Put model, optimizer and random generators back from the newest whole checkpoint. Returns its step, 0 for none.
 
-    A damaged checkpoint is named on stderr and the one before it is used. Raises RunError when all are damaged, or
-    when one of the `facts` (which data, how many processes) is not what it was.
+    What the optimizer was told (rate, decay, betas) stays as it is now; what it remembers is put back. A damaged
+    checkpoint is named on stderr and the one before it is used. Raises RunError when all are damaged, or where the
+    model has other parameters, or trains others.
     """
     saved = whole_checkpoints(folder)
     for number, path in reversed(list(enumerate(saved, start=1))):
         try:
-            step = _load(path, model, optimizer, facts or {}, world, scaler)
+            step = _load(path, model, optimizer, world, scaler)
         except _Damaged as error:
             if world.first:
                 warning = f"warning: {path} is damaged ({error}): going on from the one before"
@@ -136,11 +132,15 @@ def resume(
 def load_best(folder: Path, model: nn.Module, world: World = ALONE) -> None:
     """Put the parameters with the highest score back, the earliest of equals. All processes call this together.
 
-    A damaged checkpoint is named on stderr and the next best is used. Raises RunError when there is none.
+    A damaged checkpoint is named on stderr and the next best is used. Where none is whole that was validated, the
+    parameters stay those of the last step, and this is said.
     """
     best = world.from_first(lambda: _best_whole(folder))  # when the first process has written the last one
     if best is None:
-        raise RunError(f"{folder}: no checkpoint that was validated is whole; delete {folder.parent} and start again")
+        if world.first:
+            print(f"warning: {folder} has no whole checkpoint that was validated: the last weights are kept",
+                  file=sys.stderr)  # fmt: skip
+        return
     held = load(_read(best)["model.safetensors"])
     for name, parameter in model.named_parameters():
         parameter.copy_(held[name])
@@ -192,30 +192,24 @@ def _load(
     path: Path,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    facts: dict[str, Any],
     world: World,
     scaler: torch.amp.GradScaler | None,
 ) -> int:
     contents = _read(path)
     try:
         state = json.loads(contents["state.json"])
-        held, optimizer_tensors = (load(contents[f"{name}.safetensors"]) for name in ("model", "optimizer"))
+        held, moments = (load(contents[f"{name}.safetensors"]) for name in ("model", "optimizer"))
     except (ValueError, KeyError, SafetensorError) as error:  # the hashes are right, so the manifest is not
         raise _Damaged(error) from error
-    for name, now in facts.items():
-        before = state["facts"].get(name)
-        if before != now:
-            raise RunError(
-                f"{path}: the run began with {name} {before}, now it is {now}; resume with what it began with"
-            )
-
     parameters = dict(model.named_parameters())
     if {name: tensor.shape for name, tensor in held.items()} != {name: p.shape for name, p in parameters.items()}:
         raise RunError(f"{path}: its parameters are not this model's; resume with the weights that the run began with")
+    if state["trained"] != _trained(model, optimizer):
+        raise RunError(f"{path}: it trained other parameters than this run is to; resume with what the run began with")
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(held[name])
-    optimizer.load_state_dict(_unflatten(optimizer_tensors, state["optimizer_groups"]))
+    _put_moments(moments, model, optimizer)
     if scaler and scaler.is_enabled() and state["scaler"]:
         scaler.load_state_dict(state["scaler"])
     _put_random_state(load(contents[f"random-{world.rank}.safetensors"]))
@@ -278,15 +272,28 @@ def _put_random_state(state: dict[str, Tensor]) -> None:
     random.setstate((version, tuple(state["python"].tolist()), next(iter(state["python_gauss"].tolist()), None)))
 
 
-def _flatten(state: dict[str, Any]) -> tuple[dict[str, Tensor], list[dict]]:
-    """An optimizer's state as flat tensors {"12.exp_avg": ...}, and its groups, which JSON can hold."""
-    tensors = {f"{number}.{key}": value for number, slot in state["state"].items() for key, value in slot.items()}
-    return tensors, state["param_groups"]
+def _trained(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
+    """The names of the parameters that the optimizer has, in the model's order."""
+    own = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    return [name for name, parameter in model.named_parameters() if id(parameter) in own]
 
 
-def _unflatten(tensors: dict[str, Tensor], groups: list[dict]) -> dict[str, Any]:
+def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What the optimizer remembers of each parameter, as flat tensors {"span.weight.exp_avg": ...}."""
+    return {
+        f"{name}.{key}": value
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def _put_moments(moments: dict[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Give them back by name, so that it does not matter which group a parameter is in now."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    in_order = [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
+    numbers = {name: number for number, name in enumerate(in_order)}  # as torch's state_dict counts them
     state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        number, key = name.split(".", 1)
-        state.setdefault(int(number), {})[key] = tensor
-    return {"state": state, "param_groups": groups}
+    for place, tensor in moments.items():
+        name, _, key = place.rpartition(".")
+        state.setdefault(numbers[name], {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -102,7 +102,11 @@ def join(device: str) -> World:
     if size == 1:
         return ALONE
     if device == "cuda":
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        local, here = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if local >= here:
+            raise RunError(f"--device cuda: {local + 1} processes or more, and torch sees {here} GPUs here; "
+                           "start one process for each GPU")  # fmt: skip
+        torch.cuda.set_device(local)
     try:
         dist.init_process_group("nccl" if device == "cuda" else "gloo")
     except (RuntimeError, ValueError) as error:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import os
 import random
 import shlex
@@ -9,7 +10,7 @@ import signal
 import sys
 import tomllib
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -19,7 +20,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from minitransformer import bert, files, recipe, vit
+from minitransformer import bert, checkpoint, files, recipe, vit
 from minitransformer.attention import SelfAttention
 from minitransformer.errors import RunError, Stopped
 from minitransformer.flags import nearest
@@ -48,12 +49,15 @@ def seed_all(seed: int, deterministic: bool = False) -> None:
     torch.manual_seed(seed)
 
 
-def open_run_folder(out: str, name: str, settings: Any, resume: bool, may_change: str = "") -> Path:
-    """The folder of a run, made or found again, with recipe.toml in it.
+def open_run_folder(
+    out: str, name: str, settings: Any, resume: bool, may_change: str = "", facts: Mapping[str, str | int] | None = None
+) -> Path:
+    """The folder of a run, made with recipe.toml and facts.json in it, or found again, and then not changed.
 
     out: its path; "" takes the first free one of runs/NAME, runs/NAME-2, ... may_change: names of the recipe's fields
-    that a resumed run may have otherwise, with commas between.
-    Raises RunError when a run would be overwritten, or resumed under another recipe than it began with.
+    that a resumed run may have otherwise, with commas between. facts: what no recipe says and yet must be the same
+    when the run goes on, the hashes of its data say.
+    Raises RunError when a run would be overwritten, or resumed under another recipe or other facts than it began with.
     """
     if resume and not out:
         raise RunError("--resume needs the --out of the run that is to go on")
@@ -61,9 +65,9 @@ def open_run_folder(out: str, name: str, settings: Any, resume: bool, may_change
     written = folder / "recipe.toml"
     if resume:
         _check_same_recipe(written, settings, [name.strip() for name in may_change.split(",") if name.strip()])
+        _check_same_facts(folder / "facts.json", facts or {})
         for place in (folder, folder / "model"):
             files.remove_leftovers(place)
-        files.write_text(written, recipe.write(settings))
         return folder
     if written.exists():
         raise RunError(f"{folder}: there is a run in it; choose another --out, or go on with it by --resume")
@@ -71,9 +75,31 @@ def open_run_folder(out: str, name: str, settings: Any, resume: bool, may_change
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{folder}: cannot be made ({error.strerror}); choose another --out") from error
-    files.remove_leftovers(folder, written.name)  # the folder may hold what is not ours
-    files.write_text(written, recipe.write(settings))
+    for path in (folder / "facts.json", written):
+        files.remove_leftovers(folder, path.name)  # the folder may hold what is not ours
+    files.write_json(folder / "facts.json", facts or {})
+    files.write_text(written, recipe.write(settings))  # last: it makes the folder a run
     return folder
+
+
+def resume(
+    folder: Path,
+    settings: Any,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    world: World,
+    scaler: torch.amp.GradScaler,
+) -> int:
+    """The step at which the loop begins: that of the newest checkpoint, which is put back, where `settings` resume.
+
+    Only then does recipe.toml get what --may-change has let through: a run that is refused stays as it was.
+    """
+    if not settings.resume:
+        return 0
+    done = checkpoint.resume(folder / "checkpoints", model, optimizer, world, scaler)
+    if world.first:
+        files.write_text(folder / "recipe.toml", recipe.write(settings))
+    return done
 
 
 def ahead(batches: Iterator[T], device: torch.device) -> Iterator[T]:
@@ -165,11 +191,14 @@ class Stop:
         if self.signal:
             os._exit(128 + number)
         self.signal = number
-        print("\nstopping after this step; once more to stop at once", file=sys.stderr, flush=True)
+        when = "after this step, on a GPU after the next that is printed"
+        print(f"\nstopping {when}; once more to stop at once", file=sys.stderr, flush=True)
 
     def stop(self, step: int, saved: Path) -> NoReturn:
         """End the run. Raises Stopped, of which `command_line` makes a message and an exit status."""
-        command = [Path(sys.executable).name, *sys.argv]
+        processes = os.environ.get("LOCAL_WORLD_SIZE")
+        start = ["torchrun", "--nproc-per-node", processes] if processes else [Path(sys.executable).name]
+        command = [*start, *sys.argv]
         command += [] if "--resume" in command else ["--resume"]
         folder = saved.parents[1]
         if not any(word.split("=")[0] == "--out" for word in command):
@@ -202,4 +231,17 @@ def _check_same_recipe(written: Path, settings: Any, may_change: list[str]) -> N
             raise RunError(
                 f"{written}: the run began with {name} = {before.get(name)!r}, this command says {now.get(name)!r}; "
                 f"resume with what it began with, or allow it by --may-change {name}"
+            )
+
+
+def _check_same_facts(written: Path, facts: Mapping[str, str | int]) -> None:
+    try:
+        before = json.loads(written.read_text(encoding="utf-8"))
+        began = {name: before[name] for name in facts}
+    except (OSError, ValueError, RecursionError, LookupError, TypeError) as error:
+        raise RunError(f"{written}: not what was written ({error}); the run cannot be resumed") from error
+    for name, now in facts.items():
+        if began[name] != now:
+            raise RunError(
+                f"{written}: the run began with {name} {began[name]}, now it is {now}; resume with what it began with"
             )

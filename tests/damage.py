@@ -123,7 +123,7 @@ def checkpoint_file(name: str) -> Callable[[Path], Path]:
         for step in (1, 2):
             model(torch.randn(8, 16)).square().mean().backward()
             optimizer.step()
-            checkpoint.save_checkpoint(folder, step, model, optimizer, {"data": "x"})
+            checkpoint.save_checkpoint(folder, step, model, optimizer)
         return folder / "step-0000002" / name
 
     return make
@@ -138,7 +138,7 @@ def job() -> tuple[nn.Module, torch.optim.Optimizer]:
 def load_checkpoint(path: Path) -> str:
     """Resume from the newest that is whole; the digest has its step in it."""
     model, optimizer = job()
-    step = checkpoint.resume(path.parents[1], model, optimizer, {"data": "x"})
+    step = checkpoint.resume(path.parents[1], model, optimizer)
     state = optimizer.state_dict()["state"]
     moments = [state[number][key] for number in sorted(state) for key in sorted(state[number])]
     return digest(str(step), *model.state_dict().values(), *moments, torch.get_rng_state())

@@ -78,8 +78,7 @@ def test_question_answering_on_two_processes_is_the_same(qa):
     assert done.stdout.count("ask it:") == 1, "one process prints"
     same(folder / "one", folder / "two")
     one, two = (json.loads((folder / name / "metrics.json").read_text()) for name in ("one", "two"))
-    assert two.pop("loss") == pytest.approx(one.pop("loss"), abs=1e-5)
-    assert one == two
+    assert two == pytest.approx(one, abs=1e-5)  # loss and thresholds are sums in another order
     for name in ("predictions.json", "nbest.json", "null_odds.json"):
         contents = [json.loads((folder / run / name).read_text()) for run in ("one", "two")]
         assert list(contents[0]) == list(contents[1]), "no question lost, none twice, the order kept"

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from minitransformer.checkpoint import save_checkpoint
 from minitransformer.errors import RunError
+from minitransformer.parallel import ALONE
 from minitransformer.recipe import option
-from minitransformer.run import ahead, choose_device, chunks, epoch_order, fingerprint, open_run_folder
+from minitransformer.run import ahead, choose_device, chunks, epoch_order, fingerprint, open_run_folder, resume
 from tiny import files_under
 
 
@@ -34,13 +36,13 @@ def test_run_folder_without_a_name_is_the_first_free_one(tmp_path, monkeypatch):
 def test_run_folder_holds_the_recipe(tmp_path):
     folder = open_run_folder(str(tmp_path / "a/b"), "demo", Settings(rate=0.25), resume=False)
     assert (folder / "recipe.toml").read_text() == 'rate = 0.25\nname = "x"\n'
-    assert files_under(tmp_path / "a/b") == ["recipe.toml"]
+    assert files_under(tmp_path / "a/b") == ["facts.json", "recipe.toml"]
 
 
 def test_run_folder_may_exist_without_a_run_in_it(tmp_path):
     (tmp_path / "notes.txt").touch()
     open_run_folder(str(tmp_path), "demo", Settings(), resume=False)
-    assert files_under(tmp_path) == ["notes.txt", "recipe.toml"]
+    assert files_under(tmp_path) == ["facts.json", "notes.txt", "recipe.toml"]
 
 
 def test_run_folder_is_not_overwritten(tmp_path):
@@ -86,9 +88,46 @@ def test_resume_refuses_another_recipe(tmp_path):
 def test_resume_takes_another_value_of_a_field_that_may_change(tmp_path):
     open_run_folder(str(tmp_path), "demo", Settings(rate=0.5), resume=False)
     open_run_folder(str(tmp_path), "demo", Settings(rate=0.25), resume=True, may_change="name, rate")
-    assert "rate = 0.25" in (tmp_path / "recipe.toml").read_text()
     with pytest.raises(RunError, match=r"--may-change: the recipe has no field 'rat' \(did you mean 'rate'\?\)"):
         open_run_folder(str(tmp_path), "demo", Settings(), resume=True, may_change="rat")
+
+
+def test_resume_refuses_other_facts(tmp_path):
+    began = {"training data": "a", "processes": 2}
+    open_run_folder(str(tmp_path), "demo", Settings(), resume=False, facts=began)
+    open_run_folder(str(tmp_path), "demo", Settings(), resume=True, facts=began)
+    with pytest.raises(RunError, match=r"facts\.json: the run began with training data a, now it is b; resume with"):
+        open_run_folder(str(tmp_path), "demo", Settings(), resume=True, facts=began | {"training data": "b"})
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"{", b"[]", b"3", b"{}", b"\xff"])
+def test_resume_refuses_a_run_whose_facts_are_damaged(tmp_path, damage):
+    open_run_folder(str(tmp_path), "demo", Settings(), resume=False, facts={"processes": 1})
+    (tmp_path / "facts.json").unlink()
+    if damage is not None:
+        (tmp_path / "facts.json").write_bytes(damage)
+    with pytest.raises(RunError, match=r"facts\.json: not what was written .* cannot be resumed"):
+        open_run_folder(str(tmp_path), "demo", Settings(), resume=True, facts={"processes": 1})
+
+
+def test_only_a_run_that_does_go_on_gets_the_changed_recipe(tmp_path):
+    @dataclass(frozen=True)
+    class Resuming(Settings):
+        resume: bool = option(True, "go on", passing=True)
+
+    def held(width: int) -> tuple:
+        model = torch.nn.Linear(width, 1)
+        return model, torch.optim.AdamW(model.parameters(), fused=True), ALONE, torch.amp.GradScaler("cpu")
+
+    folder = open_run_folder(str(tmp_path), "demo", Settings(rate=0.5), resume=False)
+    save_checkpoint(folder / "checkpoints", 7, *held(4))
+    changed = Resuming(rate=0.25)
+    open_run_folder(str(tmp_path), "demo", changed, resume=True, may_change="rate")
+    with pytest.raises(RunError, match="its parameters are not this model's"):
+        resume(folder, changed, *held(5))
+    assert "rate = 0.5" in (tmp_path / "recipe.toml").read_text()
+    assert resume(folder, changed, *held(4)) == 7
+    assert "rate = 0.25" in (tmp_path / "recipe.toml").read_text()
 
 
 def test_batches_made_ahead_are_the_same_in_the_same_order():

@@ -386,12 +386,34 @@ def test_resume_goes_on_from_the_one_before_a_damaged_checkpoint(train, tmp_path
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def test_resume_refuses_other_questions(train, tmp_path):
+@pytest.mark.parametrize("part", ["train", "valid"])
+def test_resume_refuses_other_questions_and_leaves_the_run_as_it_was(train, tmp_path, part):
     train()
-    write_questions(tmp_path / "data.json", examples(11))
-    message = train("--resume").refusal()
-    assert "the run began with data " in message
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    write_questions(tmp_path / "other.json", examples(11))
+    message = train("--resume", f"--{part}", tmp_path / "other.json", "--may-change", part).refusal()
+    kind = {"train": "training", "valid": "validation"}[part]
+    assert f"facts.json: the run began with {kind} data " in message
     assert "resume with what it began with" in message
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+def test_a_field_that_may_change_changes_the_rest_of_the_run(train, tmp_path):
+    """Once the optimizer's own, as it was saved, won over the recipe's."""
+    train("--out", tmp_path / "straight")
+    shutil.copytree(tmp_path / "straight", tmp_path / "run")
+    shutil.rmtree(tmp_path / "run/checkpoints/step-0000008")
+    train("--resume", "--weight-decay", 9, "--may-change", "weight_decay")
+    weights = [load_file(tmp_path / name / "model/model.safetensors") for name in ("run", "straight")]
+    assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert "weight_decay = 9.0" in (tmp_path / "run/recipe.toml").read_text()
+
+
+def test_validation_that_is_asked_for_after_the_last_step_leaves_the_run_whole(train, tmp_path):
+    train("--checkpoint-every", 3)
+    done = train("--checkpoint-every", 3, "--resume", "--validate-every", 3, "--may-change", "validate_every")
+    assert done.status == 0
+    assert "has no whole checkpoint that was validated: the last weights are kept" in done.err
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ def cls_attention(model: nn.Module, pixel_values: Tensor) -> Tensor:
     return weight[:, 0, config.prefix :].unflatten(-1, (rows, -1)).cpu()
 
 
-def plot_attention(picture: Tensor, best: dict[str, float], maps: Tensor, path: Path) -> None:
+def plot_attention(picture: Tensor, best: list[tuple[str, float]], maps: Tensor, path: Path) -> None:
     """A PNG: the picture as the model sees it, its likeliest classes, then the picture under the model's attention, the
     mean of all heads and head by head.
 
@@ -43,8 +43,9 @@ def plot_attention(picture: Tensor, best: dict[str, float], maps: Tensor, path: 
     places[0].imshow(shown)
     places[0].set_title("the picture\nas the model sees it", fontsize=9)
     places[1].axis("on")
-    bars = places[1].barh(list(best), best.values(), color="#1f6fc4")
-    places[1].bar_label(bars, [f"{share:.0%}" for share in best.values()], padding=2, fontsize=9)
+    names, shares = zip(*best, strict=True)
+    bars = places[1].barh(range(len(best)), shares, tick_label=names, color="#1f6fc4")
+    places[1].bar_label(bars, [f"{share:.0%}" for share in shares], padding=2, fontsize=9)
     places[1].invert_yaxis()  # the likeliest on top
     places[1].set(xlim=(0, 1.25), xticks=[0, 0.5, 1])
     places[1].tick_params(labelsize=9)

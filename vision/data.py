@@ -14,7 +14,7 @@ def read(source: str, part: str, limit: int = 0, only_classes: str = "") -> Imag
 
     source: the name of a set that is drawn (vision/demo.py), CIFAR-10's archive or folder, or a folder of classes.
     part: "train" or "valid". limit: so many of them, drawn by a chance that is always the same; 0: all.
-    only_classes: names with spaces between; the others are left out. Empty: all.
+    only_classes: names with commas between, or with spaces; the others are left out. Empty: all.
     """
     path = Path(source)
     if source in demo.SETS:
@@ -28,18 +28,10 @@ def read(source: str, part: str, limit: int = 0, only_classes: str = "") -> Imag
     else:
         raise DataError(f"{source}: neither CIFAR-10's archive nor a folder; give one of them")
     if only_classes:
-        data = data.only(only_classes.replace(",", " ").split())
+        names = only_classes.split("," if "," in only_classes else None)
+        data = data.only(name.strip() for name in names if name.strip())
     if not len(data):
         raise DataError(f"{source}: no {part} pictures of {only_classes.strip()}")
     if limit and limit < len(data):
         data = data.take(np.random.default_rng(0).permutation(len(data))[:limit])
     return data
-
-
-def read_both(source: str, limit_train: int, limit_valid: int, only_classes: str = "") -> tuple[Images, Images]:
-    """The training and the validation pictures, of the same classes. DataError where the classes differ."""
-    train, valid = read(source, "train", limit_train, only_classes), read(source, "valid", limit_valid, only_classes)
-    if train.classes != valid.classes:
-        missing = ", ".join(sorted(set(train.classes) - set(valid.classes)))
-        raise DataError(f"{source}: no validation images of {missing}; name the others in --only-classes")
-    return train, valid

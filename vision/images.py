@@ -5,6 +5,7 @@ are done once, in parallel, and their result is a quarter of the size of the las
 """
 
 import dataclasses
+import hashlib
 import io
 import os
 import warnings
@@ -29,7 +30,7 @@ from weights.folder import read_json
 FILE = "preprocessor_config.json"
 LARGEST = 10_000  # pixels along a side that a resize or a crop may ask for
 PIXELS = 100_000_000  # of a picture; a file of some kilobytes can claim more than a memory holds
-SMALL = 1_000_000  # pixels that any file may claim
+SMALL = 10_000_000  # pixels that any file may claim: WebP and TIFF pack a plain surface of that size in some kilobytes
 DENSEST = 1_100  # bytes of pixels, to a byte of the file, that a larger picture may claim; deflate packs 1,032
 
 # EXIF's orientation -> what brings the picture upright. Pillow's exif_transpose would also write the rest of the note
@@ -179,8 +180,8 @@ def open_picture(source: str | Path | bytes) -> Image.Image:
                 raise DataError(f"{name}: {picture.width:,} x {picture.height:,} pixels; scale it down first")
             if pixels // (8 if picture.mode == "1" else 1) > max(SMALL, DENSEST * size):
                 raise DataError(
-                    f"{name}: {picture.width:,} x {picture.height:,} pixels in {size:,} bytes: not a whole picture; "
-                    "remove it or fetch it again"
+                    f"{name}: {picture.width:,} x {picture.height:,} pixels in {size:,} bytes: too many to be true; "
+                    "remove it, fetch it again or scale it down"
                 )
             picture.load()
             turn = TURNS.get(picture.getexif().get(ExifTags.Base.Orientation))
@@ -228,12 +229,19 @@ def prepare(source: str | Path | bytes | np.ndarray, settings: Preprocessing) ->
     return np.asarray(picture).transpose(2, 0, 1)
 
 
-def prepare_all(sources: Sequence[str | Path | np.ndarray], settings: Preprocessing, quiet: bool = False) -> Tensor:
+def prepare_all(
+    sources: Sequence[str | Path | np.ndarray], settings: Preprocessing, patch: int = 1, quiet: bool = False
+) -> Tensor:
     """All pictures, (N, 3, H, W) uint8, by as many threads as there are cores: Pillow works outside of Python's lock.
 
-    Raises DataError where they come out in different sizes.
+    Raises DataError where they come out in different sizes, or in one that cannot be cut into patches of that side.
     """
     first = prepare(sources[0], settings)
+    if first.shape[1] % patch or first.shape[2] % patch:
+        raise DataError(
+            f"pictures of {first.shape[2]} x {first.shape[1]} pixels cannot be cut into patches of {patch} x {patch}; "
+            f"give the checkpoint a size or a crop that can in {FILE}"
+        )
     pictures = torch.empty((len(sources), *first.shape), dtype=torch.uint8)
 
     def fill(number: int) -> None:
@@ -291,13 +299,24 @@ class Images:
         labels = np.array([numbers[label] for label in kept.labels.tolist()], dtype=np.int64)
         return dataclasses.replace(kept, labels=labels, classes=names)
 
+    def fingerprint(self) -> str:
+        """SHA-256 of the labels and of the pictures, an array's numbers or the contents of files, in their order."""
+        digest = hashlib.sha256(self.labels.tobytes())
+        if isinstance(self.pictures, np.ndarray):
+            digest.update(f"{self.pictures.shape} ".encode())
+            digest.update(np.ascontiguousarray(self.pictures))
+        else:
+            for path in self.pictures:
+                digest.update(hashlib.sha256(path.read_bytes()).digest())
+        return digest.hexdigest()
 
-PARTS = {"train": ("train",), "valid": ("test", "valid", "val")}
-ENDINGS = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
+
+PARTS = {"train": ("train",), "valid": ("valid", "val", "test")}  # what is chosen by a test set is not tested by it
+ENDINGS = {".jpg", ".jpeg", ".jfif", ".png", ".gif", ".bmp", ".webp", ".avif", ".tif", ".tiff", ".ppm"}
 
 
 def read_folder(folder: Path, part: str) -> Images:
-    """A folder of classes, train/CLASS/picture.jpg and test/CLASS/... (or valid, or val), classes in order of name.
+    """A folder of classes, train/CLASS/picture.jpg and valid/CLASS/... (or val, or test), classes in order of name.
 
     Raises DataError where the part or a class is empty, or the part has a class that train/ lacks.
     """

@@ -24,9 +24,9 @@ from weights.load import read_labels
 TOP = 5
 
 
-def pixels(images: Images, settings: Preprocessing) -> Tensor:
-    """The images as a model reads them, (B, 3, H, W) float32."""
-    return normalise(prepare_all(images.pictures, settings, quiet=True), settings)
+def pixels(images: Images, settings: Preprocessing, patch: int) -> Tensor:
+    """The images as a model with patches of that size reads them, (B, 3, H, W) float32. DataError where it cannot."""
+    return normalise(prepare_all(images.pictures, settings, patch, quiet=True), settings)
 
 
 @torch.no_grad()
@@ -40,17 +40,20 @@ def classify(model: nn.Module, images: Images, settings: Preprocessing, batch_si
     logits = []
     with tqdm(total=len(images), desc="looking", unit="image", leave=False, disable=None) as bar:
         for chosen in torch.arange(len(images)).split(images_at_once(model.config, device, batch_size)):
-            logits.append(model(pixels(images.take(chosen), settings).to(device)).cpu())
+            logits.append(model(pixels(images.take(chosen), settings, model.config.patch).to(device)).cpu())
             if not logits[-1].isfinite().all():
                 raise RunError("the model answers with NaN: its weights are damaged, or its training has diverged")
             bar.update(len(chosen))
     return torch.cat(logits) if logits else torch.empty(0, model.config.classes)
 
 
-def likeliest(probabilities: Tensor, classes: list[str]) -> dict[str, float]:
-    """The likeliest classes of one image, fit to be printed, and their probabilities, falling. probabilities: (K,)."""
+def likeliest(probabilities: Tensor, classes: list[str]) -> list[tuple[str, float]]:
+    """The likeliest classes of one image, fit to be printed, and their probabilities, falling. probabilities: (K,).
+
+    Two classes may have one name: ImageNet's cranes are birds, and machines.
+    """
     best = probabilities.topk(min(TOP, len(classes)))
-    return {printable(classes[number]): value for value, number in zip(*map(Tensor.tolist, best), strict=True)}
+    return [(printable(classes[number]), value) for value, number in zip(*map(Tensor.tolist, best), strict=True)]
 
 
 @command_line
@@ -74,7 +77,7 @@ def main() -> None:
         image = Images([Path(name)], np.zeros(1, np.int64), tuple(classes))
         probabilities = classify(model, image, settings, batch_size=1)[0].softmax(-1)
         best = likeliest(probabilities, classes)
-        print(printable(name), *(f"{value:>8.1%}  {kind}" for kind, value in best.items()), sep="\n", flush=True)
+        print(printable(name), *(f"{value:>8.1%}  {kind}" for kind, value in best), sep="\n", flush=True)
     if args.attention:
         picture = prepare_all(args.images, settings, quiet=True)  # (1, 3, H, W)
         maps = cls_attention(model, normalise(picture, settings).to(next(model.parameters()).device))

@@ -16,6 +16,7 @@ parameter, is what is kept. Same numbers, same gradients of every parameter; 2 T
 B images, N images in all, T tokens, C width, H heads, D = C / H head size, L blocks, K classes.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -24,7 +25,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
@@ -32,9 +32,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from minitransformer import files
-from minitransformer.errors import RunError
+from minitransformer.errors import DataError, RunError
 from minitransformer.run import ahead
 from minitransformer.vit import images_at_once
+from vision.images import FILE
 
 VERSION = 1  # of what is kept; raise it when `keep` changes, so that older files are not used
 
@@ -118,18 +119,6 @@ def cache_key(model: nn.Module, first: int, *inputs: str) -> str:
     return digest.hexdigest()
 
 
-def data_hash(pictures: np.ndarray | list[Path]) -> str:
-    """A hash of what the pictures are: an array's numbers, or the contents of files, in their order."""
-    digest = hashlib.sha256()
-    if isinstance(pictures, np.ndarray):
-        digest.update(f"{pictures.shape} ".encode())
-        digest.update(np.ascontiguousarray(pictures))
-    else:
-        for path in pictures:
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
-
-
 def open_cache(
     model: nn.Module,
     first: int,
@@ -145,7 +134,8 @@ def open_cache(
     pixels: numbers of images -> (B, 3, H, W), asked for batch by batch, so that they are never all there. count: N.
     batch_size: images at once on a GPU. budget: bytes that may stay in memory; what is larger goes to a file in
     `folder`, from which the system loads what a step asks for. A later run takes the file when its key, a hash of the
-    frozen weights and of `inputs`, is the same. Raises RunError where the file has no room.
+    frozen weights and of `inputs`, is the same. Raises RunError where the file has no room, DataError where
+    the pictures are not of one size.
     """
     device = next(model.parameters()).device
     frozen = f"the embedding and {first} of {len(model.encoder.blocks)} blocks are frozen and run once"
@@ -157,7 +147,10 @@ def open_cache(
         batches = ahead(map(pixels, torch.arange(count).split(batch_size)), device)
         with tqdm(total=count, unit="image", desc="frozen trunk") as bar:
             for batch in batches:
-                yield keep(model, batch, first)
+                kept = keep(model, batch, first)
+                if kept.shape[1:] != shape[1:]:
+                    raise DataError(f"the pictures come out in different sizes; give the checkpoint a crop in {FILE}")
+                yield kept
                 bar.update(len(batch))
 
     if size <= budget:
@@ -246,9 +239,6 @@ def _write(path: Path, key: str, shape: tuple[int, ...], batches: Iterator[Tenso
 def _remove_leftovers(folder: Path) -> None:
     """Files that runs killed while writing have left half-done: those that no process holds any more."""
     for path in folder.glob(".*.safetensors.*.tmp"):
-        with path.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(BlockingIOError, FileNotFoundError), path.open("rb") as file:  # held, or gone already
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
