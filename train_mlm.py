@@ -1,8 +1,8 @@
 """Pre-train an encoder as BERT was: hide some words of a text, predict them from the rest (masked language modelling).
 
-    python train_mlm.py                                         makes weights/demo-bert-fa again (see its README)
-    python train_mlm.py --train FILE --out runs/NAME            a new tokenizer and a new BERT from your own text
-    python train_mlm.py --weights DIR --train FILE ...          goes on from a checkpoint, with its tokenizer
+    python train_mlm.py                                             makes weights/demo-bert-fa again (see its README)
+    python train_mlm.py --recipe mlm --train FILE --out runs/NAME   a new tokenizer and a new BERT from your own text
+    python train_mlm.py --recipe mlm --weights DIR --train FILE     goes on from a checkpoint, with its tokenizer
 
 FILE is plain text, a document on each line (a tab in it parts the document into BERT's two segments), or SQuAD JSON,
 of which each question with its context is a document.

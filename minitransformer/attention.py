@@ -8,14 +8,10 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention.varlen import varlen_attn
 
 from minitransformer.dropout import dropout
 from minitransformer.packing import Packing
-
-try:  # torch 2.10 and later
-    from torch.nn.attention.varlen import varlen_attn
-except ImportError:
-    varlen_attn = None
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, keep: Tensor, drop: float = 0.0) -> Tensor:
@@ -40,15 +36,23 @@ def explicit_attention(query: Tensor, key: Tensor, value: Tensor, packing: Packi
 def fast_attention(query: Tensor, key: Tensor, value: Tensor, packing: Packing, drop: float) -> Tensor:
     """The same numbers in the way that is fastest here; this function alone decides. All tensors (N, H, D).
 
-    On a CPU padding costs more than a loop over the texts. On a GPU the flash kernel knows packed rows, but only in 16
-    bits and without dropout on the weights; else the padded batch goes through torch's own choice of kernels.
+    On a CPU padding costs more than a loop over the texts. On a GPU the flash kernel knows packed rows, but not always;
+    else the padded batch goes through torch's own choice of kernels.
     """
     if not query.is_cuda:
         return attention_by_text(query, key, value, packing, drop)
-    if varlen_attn is not None and not drop and query.dtype in (torch.float16, torch.bfloat16):
+    if not drop and has_flash_kernel(query):
         rows, longest = packing.cumulative, packing.longest
         return varlen_attn(query, key, value, rows, rows, longest, longest)
     return padded_attention(query, key, value, packing, drop)
+
+
+def has_flash_kernel(query: Tensor) -> bool:
+    """Whether the flash kernel takes packed queries (N, H, D): in 16 bits, in heads of a size that fits its tiles, and
+    on GPUs from Ampere on (2020); those before it have float16 too."""
+    size = query.size(-1)
+    fits = query.dtype in (torch.float16, torch.bfloat16) and size % 8 == 0 and size <= 256
+    return fits and torch.cuda.get_device_capability(query.device) >= (8, 0)
 
 
 def attention_by_text(query: Tensor, key: Tensor, value: Tensor, packing: Packing, drop: float) -> Tensor:

@@ -45,7 +45,7 @@ def read_documents(source: str, part: str, limit: int) -> list[tuple[str, ...]]:
         lines = demo.pretraining_text(part, limit or None)
     else:
         try:
-            lines = Path(source).read_text(encoding="utf-8").split("\n")
+            lines = Path(source).read_text(encoding="utf-8-sig").split("\n")
         except UnicodeDecodeError as error:
             raise DataError(f"{source}: not UTF-8 text ({error.reason} at byte {error.start}); convert it") from error
     documents = []

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from minitransformer import files
-from minitransformer.errors import UserError, command_line
+from minitransformer.errors import UserError, command_line, printable
 from minitransformer.flags import FlagParser
 from minitransformer.page import Html, cards, join, page, picture, table, tag
 from qa import squad, survey
@@ -372,7 +372,7 @@ def _names(paths: Sequence[str]) -> list[str]:
         names = list(paths)
     if len(set(names)) < len(names):
         raise UserError(f"{next(p for p in paths if paths.count(p) > 1)}: given twice; give each file once")
-    return names
+    return [printable(name) for name in names]
 
 
 def _say(line: str) -> None:

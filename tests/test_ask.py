@@ -68,6 +68,12 @@ def test_ask_says_where_there_is_no_answer(folder):
     assert all(re.fullmatch(rf" {{4}}or +{SHARE} +{SCORE}  .+", other) for other in others)
 
 
+def test_ask_takes_a_question_behind_thousands_of_blanks(folder):
+    flags = ("--model", folder, "--context", FIRST.context, "--question")
+    plain, behind = (call(ask.main, *flags, blanks + FIRST.question).out for blanks in ("", 20_000 * " "))
+    assert plain == behind
+
+
 def test_ask_reads_the_passage_from_a_file(folder, tmp_path):
     (tmp_path / "passage.txt").write_text("\ufeff" + FIRST.context, encoding="utf-8")
     flags = ("--model", folder, "--context-file", tmp_path / "passage.txt", "--question", FIRST.question)

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minitransformer.attention import attention, explicit_attention, fast_attention, padded_attention
+from minitransformer.attention import attention, explicit_attention, fast_attention, has_flash_kernel, padded_attention
 from minitransformer.packing import Packing
 
 H, D = 3, 8
@@ -58,6 +58,22 @@ def test_packed_flash_attention_equals_the_formula():
     packing = Packing.of(packing.keep.cuda())
     exact = explicit_attention(*(part.float() for part in inputs), packing, 0.0)
     torch.testing.assert_close(fast_attention(*inputs, packing, 0.0).float(), exact, rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "dtype", "size", "fits"),
+    [
+        ((8, 0), torch.bfloat16, 64, True),
+        ((9, 0), torch.float16, 256, True),
+        ((7, 5), torch.float16, 64, False),  # Turing: no bfloat16, so float16 is what it is asked for
+        ((8, 0), torch.float32, 64, False),
+        ((9, 0), torch.bfloat16, 12, False),
+        ((9, 0), torch.bfloat16, 264, False),
+    ],
+)
+def test_the_flash_kernel_is_used_where_it_exists(monkeypatch, gpu, dtype, size, fits):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: gpu)
+    assert has_flash_kernel(torch.empty(5, 2, size, dtype=dtype)) == fits
 
 
 def test_fast_attention_drops_weights_not_values():

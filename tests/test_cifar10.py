@@ -194,3 +194,9 @@ def test_a_job_finds_its_pictures_by_their_kind(tmp_path, cifar):
     for source, message in ((tmp_path / "absent", "no such file or folder"), (tmp_path / "note.txt", "neither")):
         with pytest.raises(DataError, match=message):
             data.read(str(source), "train")
+
+
+def test_classes_whose_names_hold_spaces_can_be_chosen():
+    chosen = {text: data.read("demo-pretrain", "valid", limit=9, only_classes=text).classes
+              for text in ("half disc, heart", "heart ring", "half disc,")}  # fmt: skip
+    assert list(chosen.values()) == [("half disc", "heart"), ("heart", "ring"), ("half disc",)]

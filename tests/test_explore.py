@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import re
 import unicodedata
 
@@ -112,6 +113,14 @@ def test_texts_of_a_data_set_do_nothing_on_the_page():
     assert 'dir="auto"' in html
     assert "prefers-color-scheme: dark" in html
     assert POLICY in html
+
+
+def test_a_file_name_that_is_not_utf_8_is_shown_without_what_is_no_letter(tmp_path):
+    path = tiny.write_questions(tmp_path / os.fsdecode(b"caf\xe9.json"))
+    done = tiny.call(explore.main, path, "--out", tmp_path / "out")
+    assert done.status == 0, done.err
+    assert set(tiny.files_under(tmp_path / "out")) == OUTPUT
+    assert "overview,caf,questions,count,12" in (tmp_path / "out/numbers.csv").read_text()
 
 
 def test_a_file_given_twice_and_a_missing_one_are_refused(tmp_path):

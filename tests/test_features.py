@@ -73,7 +73,7 @@ def hf_features(examples: list[Example], tokenizer: Tokenizer, max_length: int, 
     hf = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
     windows = {"return_overflowing_tokens": True, "stride": stride} if stride is not None else {}
     coded = hf(
-        [example.question for example in examples],
+        [example.question.lstrip() for example in examples],  # as its run_qa.py does
         [example.context for example in examples],
         truncation="only_second",
         max_length=max_length,
@@ -236,6 +236,19 @@ def test_questions_are_read_as_they_are(tokenizer):
     plain, leading, *_, blank, empty = featurise(examples, tokenizer, max_length=64)
     assert plain.input_ids.tolist() == leading.input_ids.tolist()
     assert blank.input_ids.tolist() == empty.input_ids.tolist() == [2, 3, *plain.input_ids[-4:]]
+
+
+def test_a_question_behind_25_000_blanks_is_read_as_without_them(tokenizer):
+    """SQuAD 2.0's training set has one; and a tokenizer that keeps blanks would fill the input with them."""
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "isolated")
+    tokenizer.normalizer = None
+    plain, behind = (
+        featurise([example("a b c", "b", question=question)], tokenizer, max_length=64)[0]
+        for question in ("who", 25_000 * " " + "who")
+    )
+    assert behind.input_ids.tolist() == plain.input_ids.tolist()
+    with pytest.raises(DataError, match=r"question q1: 10,001 characters long: shorten it"):
+        featurise([example("a b c", "b", question=10_001 * "x")], tokenizer, max_length=64)
 
 
 @pytest.mark.parametrize("stride", [None, 4])

@@ -228,6 +228,21 @@ def test_fetch_takes_the_pickle_where_the_pull_request_has_moved(public, server)
     assert origin["revision"]["pytorch_model.bin"] == hub.PARSBERT
 
 
+def test_fetch_refuses_a_mirror_that_brings_another_commit_than_the_pinned_one(public, server):
+    folder = server.revisions[PARSBERT, hub.PARSBERT].folder
+    server.add(PARSBERT, folder, hub.PARSBERT, commit=40 * "f")
+    with pytest.raises(WeightsError, match=f"it has moved to {40 * 'f'} from {hub.PARSBERT}, which is the one"):
+        hub.fetch("parsbert")
+
+
+@pytest.mark.parametrize("origin", ["{}", '{"sha256": 3}', '{"sha257": {}}'])
+def test_a_copy_whose_record_is_damaged_is_refused(server, origin):
+    record = hub.fetch("parsbert") / "origin.json"
+    record.write_text(origin)
+    with pytest.raises(WeightsError, match=r"origin\.json: it is not what was written; delete .* to fetch it again"):
+        hub.fetch("parsbert")
+
+
 class Bomb:
     """Unpickled by the rules of pickle, it makes a file."""
 

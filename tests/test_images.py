@@ -295,6 +295,22 @@ def test_a_folder_of_classes_is_read_in_order_of_name(tmp_path):
     assert len(data.take([5, 0])) == 2
 
 
+def test_what_chooses_among_checkpoints_is_not_the_test_set_where_there_are_both(tmp_path):
+    class_folder(tmp_path, cat=1, dog=1)
+    (tmp_path / "test").rename(tmp_path / "val")
+    class_folder(tmp_path / "more", cat=2, dog=2)
+    (tmp_path / "more/test").rename(tmp_path / "test")
+    assert len(read_folder(tmp_path, "valid")) == 2
+    assert {path.parents[1].name for path in read_folder(tmp_path, "valid").pictures} == {"val"}
+
+
+def test_a_plain_surface_in_a_small_file_is_a_picture(tmp_path):
+    for name, options in (("logo.webp", {"lossless": True}), ("logo.tif", {"compression": "group4"})):
+        Image.new("1" if name == "logo.tif" else "RGB", (3000, 3000), 1).save(tmp_path / name, **options)
+        assert (tmp_path / name).stat().st_size < 8_000
+        assert open_picture(tmp_path / name).size == (3000, 3000)
+
+
 def test_folders_that_are_none_are_refused(tmp_path):
     with pytest.raises(DataError, match="no folders of classes in it"):
         read_folder(tmp_path, "train")

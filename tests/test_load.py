@@ -5,13 +5,15 @@ import json
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from minitransformer import bert
 from minitransformer.errors import WeightsError
 from tiny import change_tensors, config, random_model, rewrite_json, write_checkpoint
 from weights import load_pretrained, save_pretrained
 from weights.find import find_folder
+from weights.folder import HASH
+from weights.load import default_task, read_config
 
 CLASSES = {
     "encoder": transformers.BertModel,
@@ -414,3 +416,18 @@ def test_find_folder_knows_the_checkpoints_that_ship(tmp_path, monkeypatch):
     assert find_folder("demo") == tmp_path / "demo"
     with pytest.raises(WeightsError, match=r"did you mean 'demo'.* or a name: .*, demo, "):
         find_folder("dmo")
+
+
+def test_a_note_of_others_as_long_as_the_name_of_our_hash_is_no_damage(hf_folder):
+    theirs, folder = hf_folder("encoder")
+    note = {"format": "pt", "modelspec.architecture": "bert"}
+    assert len("modelspec.architecture") == len(HASH)
+    save_file(load_file(folder / "model.safetensors"), folder / "model.safetensors", metadata=note)
+    torch.testing.assert_close(outputs(load_pretrained(folder, "encoder")), outputs(theirs), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("named", [5, True, "BertModel", {}, None])
+def test_architectures_that_are_no_list_name_no_task(hf_folder, named):
+    _, folder = hf_folder("encoder")
+    rewrite_json(folder / "config.json", architectures=named)
+    assert default_task(folder, read_config(folder)[0], "none") == "none"

@@ -162,7 +162,7 @@ def test_a_first_text_that_leaves_no_room_is_refused(tokenizer) -> None:
 
 def test_a_line_is_a_document_and_a_tab_parts_it(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
-    path.write_text("یک متن.\n\n  \nپرسش؟\tمتن.\r\n", encoding="utf-8")
+    path.write_text("\ufeffیک متن.\n\n  \nپرسش؟\tمتن.\r\n", encoding="utf-8")  # a byte order mark, as Windows writes
     assert read_documents(str(path), "train", 0) == [("یک متن.",), ("پرسش؟", "متن.")]
     assert read_documents(str(path), "train", 1) == [("یک متن.",)]
 
@@ -244,6 +244,19 @@ def test_it_learns_from_plain_text_and_resumes_exactly(tmp_path: Path) -> None:
     scores = json.loads((tmp_path / "whole" / "metrics.json").read_text(encoding="utf-8"))
     assert scores["loss"] < 6.0
     assert 0 <= scores["accuracy"] <= 100
+
+
+def test_the_recipe_for_one_s_own_text_has_nothing_of_the_demo_s(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("a cat sat on a mat\n" * 40, encoding="utf-8")
+    small = ("--recipe", "mlm", "--width", 16, "--layers", 1, "--heads", 2, "--ffn-width", 32, "--max-steps", 3)
+    done = tiny.call(train_mlm.main, *small, "--train", text, "--out", tmp_path / "out")
+    assert done.status == 0, done.err
+    recipe = (tmp_path / "out/recipe.toml").read_text()
+    assert all(f"\n{line}\n" in recipe for line in ('valid = ""', "half = false", "shuffle = true"))
+    assert not (tmp_path / "out/metrics.json").exists()
+    model = load_pretrained(tmp_path / "out/model", "masked-lm")
+    assert model.config.positions == 512
 
 
 def test_the_checkpoint_with_the_least_validation_loss_is_written(tmp_path: Path) -> None:

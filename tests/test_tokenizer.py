@@ -274,6 +274,22 @@ def test_vocabulary_that_is_empty_is_refused(tmp_path):
         load_tokenizer(write_vocabulary(tmp_path, []))
 
 
+def test_tokenizer_json_beside_a_config_without_names_has_those_of_its_kind(tmp_path):
+    """As bert-base-uncased has it: no padding in tokenizer.json, and no names in tokenizer_config.json."""
+    folder = write_vocabulary(tmp_path)
+    AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
+    (folder / "vocab.txt").unlink(missing_ok=True)
+    (folder / "special_tokens_map.json").unlink(missing_ok=True)
+    rewrite_json(folder / "tokenizer.json", padding=None, post_processor=None)
+    (folder / "tokenizer_config.json").write_text('{"do_lower_case": true, "model_max_length": 512}')
+    ours = load_tokenizer(folder)
+    assert special_tokens(ours) == tuple(SPECIALS[place] for place in (2, 3, 0, 1, 4))
+    same_in_all_places(ours, AutoTokenizer.from_pretrained(folder))
+    rewrite_json(folder / "config.json", model_type="albert")
+    with pytest.raises(WeightsError, match=r"has no '<pad>'; name what plays its part in tokenizer_config\.json"):
+        load_tokenizer(folder)
+
+
 @pytest.mark.parametrize("size", [len(VOCABULARY) - 1, 1])
 def test_tokenizer_of_a_larger_vocabulary_is_of_another_checkpoint(tmp_path, size):
     rewrite_json(write_vocabulary(tmp_path) / "config.json", vocab_size=size)

@@ -87,7 +87,7 @@ def test_train_qa_leaves_a_whole_run_folder(train, tmp_path, data):
     folder = tmp_path / "run"
     assert {path.name for path in folder.iterdir()} == {
         "recipe.toml", "log.csv", "checkpoints", "model", "predictions.json", "nbest.json", "null_odds.json",
-        "metrics.json", "places.json", "data.json", "valid.json", "report.html",
+        "metrics.json", "places.json", "data.json", "facts.json", "valid.json", "report.html",
     }  # fmt: skip
     assert {path.name for path in (folder / "model").iterdir()} == {
         "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
@@ -668,7 +668,7 @@ def test_train_qa_stops_on_weights_that_are_not_finite(train, weights, tmp_path,
     message = last_line(train())
     assert message.startswith("error: loss is nan at step 1: stopped; last good checkpoint: none; the weights")
     # What stays is a run without a single step: no model, no metrics, no checkpoint.
-    assert files_under(tmp_path / "run") == ["data.json", "log.csv", "recipe.toml", "valid.json"]
+    assert files_under(tmp_path / "run") == ["data.json", "facts.json", "log.csv", "recipe.toml", "valid.json"]
     assert log_of(tmp_path / "run") == []
 
 

@@ -94,6 +94,15 @@ def train(tmp_path, images, weights):
     return run
 
 
+@pytest.mark.parametrize("flags", [(), ("--no-trunk-cache",), ("--cache-gb", 0)])
+def test_pictures_that_cannot_be_cut_into_patches_are_refused_before_the_training(train, weights, tmp_path, flags):
+    """They once were cut off, trained on, and refused when the training was over."""
+    write_settings(Preprocessing(resize=(14, 14), crop=None), weights)
+    refused = train(*flags)
+    assert "pictures of 14 x 14 pixels cannot be cut into patches of 4 x 4" in refused.refusal().splitlines()[-1]
+    assert len((tmp_path / "run/log.csv").read_text().splitlines()) == 1
+
+
 def log_of(folder: Path) -> list[dict[str, str]]:
     """log.csv without the column that a clock decides."""
     with (folder / "log.csv").open(encoding="utf-8", newline="") as file:
@@ -119,7 +128,7 @@ def test_train_vit_leaves_a_whole_run_folder(train, tmp_path):
     assert outcome.status == 0, outcome.err
     folder = tmp_path / "run"
     assert {path.name for path in folder.iterdir()} == {
-        "recipe.toml", "log.csv", "checkpoints", "model", "metrics.json", "pictures.json", "report.html",
+        "recipe.toml", "facts.json", "log.csv", "checkpoints", "model", "metrics.json", "pictures.json", "report.html",
     }  # fmt: skip
     assert {path.name for path in (folder / "model").iterdir()} == {
         "config.json", "model.safetensors", "preprocessor_config.json",
@@ -450,7 +459,7 @@ def test_train_vit_names_a_full_disk_while_caching(train, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "cannot be written (File too large); give --cache-dir on a larger disk" in message
     assert files_under(tmp_path / "cache") == []
-    assert files_under(tmp_path / "run") == ["log.csv", "recipe.toml"]
+    assert files_under(tmp_path / "run") == ["facts.json", "log.csv", "recipe.toml"]
 
 
 def test_train_vit_stops_on_weights_that_are_not_finite(train, weights, tmp_path):
@@ -459,7 +468,7 @@ def test_train_vit_stops_on_weights_that_are_not_finite(train, weights, tmp_path
     save_file(tensors, weights / "model.safetensors", metadata={"format": "pt"})
     message = last_line(train())
     assert message.startswith("error: loss is nan at step 1: stopped; last good checkpoint: none; the weights")
-    assert files_under(tmp_path / "run") == ["log.csv", "recipe.toml"]
+    assert files_under(tmp_path / "run") == ["facts.json", "log.csv", "recipe.toml"]
 
 
 # ---------------------------------------------------------------------------------------------------- what ships

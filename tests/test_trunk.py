@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from minitransformer.errors import RunError
+from minitransformer.errors import DataError, RunError
 from minitransformer.vit import VitConfig, VitForImageClassification
 from tiny import failing, files_under
 from vision import trunk
@@ -180,6 +180,18 @@ def test_a_reader_gives_the_rows_asked_for_from_one_piece_of_memory():
     second = read(chosen[:2])
     assert torch.equal(second, rows[[8, 0]])
     assert second.data_ptr() == first.data_ptr()
+
+
+@pytest.mark.parametrize("budget", [0, 1e9])
+def test_pictures_of_different_sizes_are_refused_and_leave_no_file(tmp_path, budget):
+    """Each batch is of one size, so that only the whole shows it."""
+
+    def source(chosen: Tensor) -> Tensor:
+        return torch.zeros(len(chosen), 3, 12, 12 if chosen[0] < 10 else 16)
+
+    with pytest.raises(DataError, match="the pictures come out in different sizes; give the checkpoint a crop"):
+        opened(tmp_path, source=source, budget=budget)
+    assert files_under(tmp_path) == []
 
 
 @pytest.mark.parametrize("budget", [0, 1e9])

@@ -155,7 +155,7 @@ def test_predict_draws_what_it_looks_at(folder, tmp_path, pictures):
 def test_the_patch_with_the_highest_weight_is_the_reddest(tmp_path):
     maps = torch.full((1, 2, 2), 0.1)
     maps[0, 0, 1] = 0.6  # above, right
-    best = {"yes": 0.75, "no": 0.25}
+    best = [("yes", 0.75), ("no", 0.25)]
     plot_attention(torch.full((3, 40, 40), 128, dtype=torch.uint8), best, maps, tmp_path / "looks.png")
     drawn = np.asarray(Image.open(tmp_path / "looks.png").convert("RGB")).astype(int)
     panel = drawn[:, drawn.shape[1] // 2 : 3 * drawn.shape[1] // 4]  # the third of four: the mean
@@ -176,3 +176,18 @@ def test_predict_refuses_what_it_cannot_draw_before_it_looks(folder, tmp_path, p
     assert problem in outcome.refusal()
     assert outcome.out == ""
     assert not path.exists()
+
+
+def test_two_classes_of_one_name_are_both_told():
+    """ImageNet's cranes: a bird, and a machine."""
+    said = predict.likeliest(torch.tensor([0.1, 0.3, 0.6]), ["crane", "cat", "crane"])
+    assert [name for name, _ in said] == ["crane", "cat", "crane"]
+    assert [share for _, share in said] == pytest.approx([0.6, 0.3, 0.1])
+
+
+@pytest.mark.parametrize(("size", "made"), [((14, 14), "14 x 14"), ((12, 0), r"\d+ x 12")])
+def test_pictures_that_cannot_be_cut_into_patches_are_refused(folder, tmp_path, size, made):
+    write_settings(Preprocessing(resize=size, crop=None), folder)
+    Image.new("RGB", (30, 20)).save(tmp_path / "picture.png")
+    refusal = asked(folder, tmp_path / "picture.png").refusal()
+    assert re.search(f"pictures of {made} pixels cannot be cut into patches of 4 x 4; give the checkpoint", refusal)

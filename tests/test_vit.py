@@ -8,7 +8,7 @@ import torch.nn.functional as F
 import transformers
 from safetensors.torch import load_file, save_file
 
-from minitransformer.errors import WeightsError
+from minitransformer.errors import UserError, WeightsError
 from minitransformer.vit import DeitWithTeacher, Vit, VitConfig, VitForImageClassification, images_at_once
 from tiny import change_tensors, rewrite_json
 from weights import load_pretrained, save_pretrained
@@ -305,3 +305,37 @@ def test_an_unknown_name_in_a_timm_checkpoint_is_refused(tmp_path):
     save_file(tensors | {"blocks.0.ls1.gamma": torch.ones(192)}, tmp_path / "timm/model.safetensors")
     with pytest.raises(WeightsError, match=r"unexpected tensor blocks\.0\.ls1\.gamma"):
         load_pretrained(tmp_path / "timm", "encoder")
+
+
+def test_a_timm_checkpoint_without_a_head_is_an_encoder_and_takes_a_fresh_one(tmp_path):
+    tensors = timm_folder(tmp_path / "timm", distilled=False)
+    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}
+    save_file(kept, tmp_path / "timm/model.safetensors", metadata={"format": "pt"})
+    rewrite_json(tmp_path / "timm/config.json", num_classes=0)
+    whole = tensors | {"head.weight": torch.eye(192), "head.bias": torch.zeros(192)}
+    pixels = torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        cls = load_pretrained(tmp_path / "timm", "encoder")(pixels)[:, 0]
+    torch.testing.assert_close(cls, timm_forward(whole, pixels), rtol=1e-5, atol=1e-5)
+    assert load_pretrained(tmp_path / "timm", "image-classification", classes=10).config.classes == 10
+
+
+def test_what_a_timm_folder_does_not_have_is_said(tmp_path):
+    timm_folder(tmp_path / "timm")
+    with pytest.raises(WeightsError, match=r"config\.json: timm's folders do not name their classes"):
+        read_labels(tmp_path / "timm")
+    with pytest.raises(UserError, match="a folder of timm's, which transformers does not read"):
+        compare(tmp_path / "timm", "image-classification")
+
+
+def test_a_number_in_place_of_timm_s_matrix_is_refused(tmp_path):
+    tensors = timm_folder(tmp_path / "timm")
+    save_file(tensors | {"blocks.0.attn.qkv.weight": torch.tensor(1.0)}, tmp_path / "timm/model.safetensors")
+    with pytest.raises(WeightsError, match="tensors are missing"):
+        load_pretrained(tmp_path / "timm", "encoder")
+
+
+def test_an_empty_table_of_names_is_no_number_of_classes(tmp_path):
+    folder = hf_folder(tmp_path)
+    rewrite_json(folder / "config.json", id2label={}, num_labels=...)
+    assert load_pretrained(folder, "image-classification", classes=4).config.classes == 4

@@ -27,6 +27,7 @@ from minitransformer.packing import Packing
 from minitransformer.vit import VitConfig
 from weights import maps
 from weights.find import find_folder
+from weights.folder import read_json
 from weights.load import default_task, load_pretrained, read_config
 
 TOLERANCE = 1e-5  # relative and absolute
@@ -121,6 +122,8 @@ def load_theirs(folder: Path, task: str) -> nn.Module:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     architecture, _ = read_config(folder)
+    if "model_type" not in read_json(folder / "config.json"):
+        raise UserError(f"{folder}: a folder of timm's, which transformers does not read; save_pretrained it first")
     kind = getattr(transformers, architecture.tasks[task].architecture)
     return kind.from_pretrained(folder, dtype=torch.float32)
 

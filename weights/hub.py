@@ -247,7 +247,10 @@ def _build(name: str, checkpoint: Checkpoint, built: Path) -> None:
 
 def _check_copy(folder: Path) -> None:
     """WeightsError where a file of the copy has changed since it was made."""
-    for name, sha256 in read_json(folder / ORIGIN)["sha256"].items():
+    known = read_json(folder / ORIGIN).get("sha256")
+    if not isinstance(known, dict):
+        raise WeightsError(f"{folder / ORIGIN}: it is not what was written; delete {folder} to fetch it again")
+    for name, sha256 in known.items():
         if not (folder / name).is_file() or digest(folder / name) != sha256:
             raise WeightsError(f"{folder / name}: it is not what was fetched; delete {folder} to fetch it again")
 
@@ -271,8 +274,9 @@ def _download(repository: str, file: File, known: dict[str, str]) -> Path:
     except Exception as error:  # of which library it is depends on the version (requests, httpx) and on the way (xet)
         raise _failure(repository, place, error) from error
     commit = path.parent.name  # snapshots/COMMIT/FILE
-    if not commit.startswith(file.commit):
-        raise _AbsentError(f"{place}: it has moved to {commit} from {file.commit}, which is the one that we know")
+    expected = file.commit or file.revision
+    if not commit.startswith(expected):
+        raise _AbsentError(f"{place}: it has moved to {commit} from {expected}, which is the one that we know")
     try:
         sha256 = _check(place, path, file, known)
     except WeightsError:

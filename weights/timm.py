@@ -59,7 +59,7 @@ def as_hf(settings: dict[str, Any]) -> dict[str, Any]:
         "patch_size": int(patch),
         "image_size": int(image_size),
         "layer_norm_eps": 1e-6,
-        "num_labels": settings.get("num_classes", 1000),
+        "num_labels": settings.get("num_classes") or 1000,  # 0: an encoder without a head; the number is not used then
     }
 
 
@@ -100,7 +100,7 @@ def tensors_as_hf(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
             renamed[heads[name]] = tensor
         elif name in NAMES:
             renamed[prefix + NAMES[name]] = tensor
-        elif block and block[2] == "attn.qkv" and len(tensor) % 3 == 0:
+        elif block and block[2] == "attn.qkv" and tensor.dim() and len(tensor) % 3 == 0:
             for part, rows in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
                 renamed[f"{prefix}encoder.layer.{block[1]}.attention.attention.{part}.{block[3]}"] = rows.clone()
         elif block and block[2] in BLOCK:

@@ -19,7 +19,7 @@ from weights.find import find_folder
 from weights.folder import read_json
 from weights.sentencepiece import CONTROL, USER_DEFINED, read_unigram
 
-BERT_SPECIAL = {  # what BERT's own code assumes of a vocab.txt that says nothing else
+BERT_SPECIAL = {  # what BERT's own code assumes where tokenizer_config.json says nothing else
     "cls_token": "[CLS]",
     "sep_token": "[SEP]",
     "pad_token": "[PAD]",
@@ -49,6 +49,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     config, settings = read_json(folder / "config.json"), _settings(folder)
     whole, vocabulary, model = (folder / name for name in ("tokenizer.json", "vocab.txt", "spiece.model"))
     if whole.is_file():
+        settings = (ALBERT_SPECIAL if config.get("model_type") == "albert" else BERT_SPECIAL) | settings
         tokenizer = _read(whole)
     elif vocabulary.is_file() and not (config.get("model_type") == "albert" and model.is_file()):
         settings = BERT_SPECIAL | settings
@@ -258,7 +259,9 @@ def _named(settings: dict[str, Any], key: str, where: Path) -> str:
 def _id(tokenizer: Tokenizer, token: str, folder: Path) -> int:
     number = tokenizer.token_to_id(token)
     if number is None:
-        raise WeightsError(f"{folder}: the tokenizer has no {token!r}, which tokenizer_config.json names")
+        raise WeightsError(
+            f"{folder}: the tokenizer has no {token!r}; name what plays its part in tokenizer_config.json"
+        )
     return number
 
 
