@@ -141,7 +141,7 @@ def load_best(folder: Path, model: nn.Module, world: World = ALONE) -> None:
             print(f"warning: {folder} has no whole checkpoint that was validated: the last weights are kept",
                   file=sys.stderr)  # fmt: skip
         return
-    held = load(_read(best)["model.safetensors"])
+    held = load(_read(best, only="model.safetensors")["model.safetensors"])
     for name, parameter in model.named_parameters():
         parameter.copy_(held[name])
     if world.first:

@@ -41,7 +41,8 @@ class Log:
         path = folder / "log.csv"
         self.columns = ["step", "epoch", "loss", *extra, "running_mean", "lr", f"{unit}_per_second"]
         self.rows = _read_log(path, self.columns, resume_step) if resume_step else []
-        self._recent = deque(maxlen=window or None)
+        self._recent = deque(maxlen=window)  # losses of the window
+        self._epoch, self._total, self._count = 0, 0.0, 0  # without one: of the epoch so far
         for row in self.rows:
             self._remember(row["epoch"], row["loss"])
         self._folder, self._unit, self._every, self._waiting = folder, unit, every, []
@@ -111,10 +112,14 @@ class Log:
 
     def _remember(self, epoch: int, loss: float) -> float:
         """The running mean with this loss in it."""
-        if self._recent.maxlen is None and self._recent and self._recent[-1][0] != epoch:
-            self._recent.clear()
-        self._recent.append((epoch, loss))
-        return sum(value for _, value in self._recent) / len(self._recent)
+        if self._recent.maxlen:
+            self._recent.append(loss)
+            return sum(self._recent) / len(self._recent)
+        if epoch != self._epoch:
+            self._epoch, self._total, self._count = epoch, 0.0, 0
+        self._total += loss
+        self._count += 1
+        return self._total / self._count
 
     def _line(self, row: dict[str, float]) -> str:
         return ",".join(_number(row[name]) for name in self.columns)
