@@ -75,7 +75,7 @@ class Recipe:
     # the run
     half: bool = option(False, "write the finished model in float16, half the size")
     seed: int = option(0, "of every random choice", at_least=0, at_most=2**32 - 1)
-    print_every: int = option(100, "steps between printed lines", at_least=1)
+    print_every: int = option(100, "steps between printed lines", at_least=1, at_most=10**9)
     checkpoint_every: int = option(0, "steps between checkpoints; 0: none", at_least=0)
     validate_every: int = option(0, "steps between validations; the best is what is written; 0: none", at_least=0)
     out: str = option("", "run folder; default runs/RECIPE", passing=True)
@@ -125,6 +125,7 @@ def main() -> None:
         files.write_json(folder / "metrics.json", scores)
         print("  ".join(f"{name} {score:.4f}" for name, score in scores.items()))
     save_pretrained(model.half() if job.half else model, folder / "model", tokenizer)
+    print("train on it:  " + run.command("train_qa.py", "--recipe", "modern", "--weights", folder / "model"))
 
 
 def train(

@@ -56,7 +56,7 @@ class Recipe:
     head_dropout: float = option(0.2, "before the span classifier", at_least=0.0, at_most=1.0)
     # evaluation
     max_answer_tokens: int = option(512, "longest answer", at_least=1)
-    n_best: int = option(20, "candidates kept in nbest.json", at_least=1)
+    n_best: int = option(20, "candidates kept in nbest.json", at_least=1, at_most=1000)
     null_threshold: float = option(0.0, "no answer where its score exceeds the best span's by more")
     eval_tokens: int = option(8192, "padded tokens in an evaluation batch", at_least=1)
     # the machine
@@ -116,7 +116,7 @@ def main() -> None:
     print_scores(scores, time.monotonic() - began)
     if world.first:
         print(f"read it: {report.write(folder)}")
-    print(f"ask it:  python -m qa.ask --model {folder}/model")
+    print(f"ask it:  {run.command('-m', 'qa.ask', '--model', folder / 'model')}")
 
 
 def train(

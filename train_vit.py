@@ -43,8 +43,8 @@ class Recipe:
     limit_train: int = option(0, "only N training images, drawn by chance; 0: all", at_least=0)
     limit_valid: int = option(0, "only N validation images, likewise; 0: all", at_least=0)
     # the sizes of a new model
-    image_size: int = option(48, "pixels of a side", at_least=1)
-    patch: int = option(8, "pixels of a patch's side", at_least=1)
+    image_size: int = option(48, "pixels of a side", at_least=1, at_most=10_000)
+    patch: int = option(8, "pixels of a patch's side", at_least=1, at_most=10_000)
     width: int = option(128, "of the hidden states", at_least=1)
     layers: int = option(6, "blocks", at_least=1)
     heads: int = option(4, "of attention", at_least=1)
@@ -120,7 +120,7 @@ def main() -> None:
     report.write_pictures(folder, train_set, valid_set, logits, job.seed)
     print(f"accuracy {scores['accuracy']:.2f}  loss {scores['loss']:.4f}  in {time.monotonic() - began:.0f} s")
     print(f"read it:  {report.write(folder)}")
-    print(f"show it a picture:  python -m vision.predict --model {folder}/model IMAGE...")
+    print(f"show it a picture:  {run.command('-m', 'vision.predict', '--model', folder / 'model')} IMAGE...")
 
 
 def train(

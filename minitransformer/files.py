@@ -99,11 +99,16 @@ def rename(old: Path, new: Path) -> None:
     sync_folder(new.parent)
 
 
-def check_writable(path: str | Path) -> None:
-    """RunError where a file `path` could not be written. To be asked before hours of work, not after them."""
+def check_writable(path: str | Path, *inputs: str | Path) -> None:
+    """RunError where a file `path` could not be written, or is one of the `inputs`, files that are read for it.
+
+    To be asked before hours of work, not after them.
+    """
     path = Path(path)
     if path.is_dir():
         raise RunError(f"{path}: it is a folder; give the name of a file")
+    if path.exists() and any(Path(read).exists() and path.samefile(read) for read in inputs):
+        raise RunError(f"{path}: it is what is read, and would be lost; give the name of another file")
     try:
         tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:

@@ -26,11 +26,11 @@ def parse(recipe_type: type, default: str, description: str, argv: list[str] | N
     parser.add_argument("--recipe", default=default, help=f"a name in recipes/ or a TOML file (default {default})")
     for field in dataclasses.fields(recipe_type):
         flag = "--" + field.name.replace("_", "-")
-        text = field.metadata["help"]
+        text, kind = field.metadata["help"], field.type.__name__.upper()
         if field.type is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
         else:
-            parser.add_argument(flag, type=str, metavar=field.type.__name__.upper(), help=text)
+            parser.add_argument(flag, type=str, metavar="|".join(field.metadata.get("choices", [kind])), help=text)
 
     given = vars(parser.parse_args(argv))
     path = find(given.pop("recipe"))
@@ -58,13 +58,14 @@ def write(recipe: Any) -> str:
 
 def _from_file(recipe_type: type, path: Path) -> dict[str, Any]:
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number of thousands of digits
-        raise RecipeError(f"{path}: not TOML: {error}") from error
+        raise RecipeError(f"{path}: not TOML: {error}; mend it there") from error
     fields = {field.name: field for field in dataclasses.fields(recipe_type)}
     for name, value in values.items():
         if name not in fields:
-            raise RecipeError(f"{path}: unknown field {name!r}{nearest(name, fields)}")
+            meant = nearest(name, fields) or "; is it a recipe of another job?"
+            raise RecipeError(f"{path}: unknown field {name!r}{meant}")
         values[name] = _typed(fields[name], value, f"{path}: {name}")
     return values
 

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shlex
+import shutil
 import signal
 import sys
 import tomllib
@@ -66,6 +67,8 @@ def open_run_folder(
     if resume:
         _check_same_recipe(written, settings, [name.strip() for name in may_change.split(",") if name.strip()])
         _check_same_facts(folder / "facts.json", facts or {})
+        if (folder / "model/config.json").exists() and not checkpoint.whole_checkpoints(folder / "checkpoints"):
+            raise RunError(f"{folder}: it has a finished model, and no checkpoint to go on from; choose another --out")
         for place in (folder, folder / "model"):
             files.remove_leftovers(place)
         return folder
@@ -98,6 +101,8 @@ def resume(
         return 0
     done = checkpoint.resume(folder / "checkpoints", model, optimizer, world, scaler)
     if world.first:
+        if not done:
+            print(f"no checkpoint in {folder}: the run begins at its first step", flush=True)
         files.write_text(folder / "recipe.toml", recipe.write(settings))
     return done
 
@@ -196,14 +201,26 @@ class Stop:
 
     def stop(self, step: int, saved: Path) -> NoReturn:
         """End the run. Raises Stopped, of which `command_line` makes a message and an exit status."""
-        processes = os.environ.get("LOCAL_WORLD_SIZE")
-        start = ["torchrun", "--nproc-per-node", processes] if processes else [Path(sys.executable).name]
-        command = [*start, *sys.argv]
-        command += [] if "--resume" in command else ["--resume"]
-        folder = saved.parents[1]
-        if not any(word.split("=")[0] == "--out" for word in command):
-            command += ["--out", str(folder)]
-        raise Stopped(f"stopped after step {step}, saved in {saved}; go on:  {shlex.join(command)}", 128 + self.signal)
+        words = sys.argv.copy()
+        words += [] if "--resume" in words else ["--resume"]
+        if not any(word.split("=")[0] == "--out" for word in words):
+            words += ["--out", str(saved.parents[1])]
+        raise Stopped(f"stopped after step {step}, saved in {saved}; go on:  {command(*words)}", 128 + self.signal)
+
+
+def command(*words: object) -> str:
+    """A line for the shell that gives these words to Python, as this process was started: pasted here, it runs.
+
+    The interpreter is called by its name where the shell finds it by that, else by its path.
+    """
+    processes = os.environ.get("LOCAL_WORLD_SIZE")
+    if processes and words[0] != "-m":
+        start = ["torchrun", "--nproc-per-node", processes]
+    else:
+        path = Path(sys.executable)
+        near = os.path.relpath(path)
+        start = [path.name if shutil.which(path.name) == str(path) else str(path) if near.startswith("..") else near]
+    return shlex.join([*start, *map(str, words)])
 
 
 def _numbered(path: Path) -> Iterator[Path]:

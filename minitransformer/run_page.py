@@ -1,5 +1,6 @@
 """What the pages of all runs have in common: how the training went, and the recipe."""
 
+import shlex
 from statistics import median
 
 from minitransformer.chart import Series, chart
@@ -19,7 +20,7 @@ def training(run: Finished) -> Html:
     unit, speed = speed_name.removesuffix("_per_second"), median(row[speed_name] for row in run.log)
     last = run.log[-1]
     story = (
-        f"{len(losses):,} steps, {last['epoch']:.0f} epochs. Mean loss of the last epoch {last['running_mean']:.4f}, "
+        f"Steps: {len(losses):,}; epochs: {last['epoch']:.0f}. Mean loss of the last epoch {last['running_mean']:.4f}, "
         f"of the first {min(10, len(losses))} steps {means[:10][-1][1]:.4f}. "
         f"A typical step did {speed:,.0f} {unit} a second."
     )
@@ -29,7 +30,7 @@ def training(run: Finished) -> Html:
         tag(
             "div",
             chart("Training loss", "step", unit_of_loss,
-                  [Series(f"every {every}th step" if thinned is not losses else "every step", thinned),
+                  [Series(f"one step in {every}" if thinned is not losses else "every step", thinned),
                    Series("mean since the start", means)], y_range=(0, 0)),
             chart("Training loss of every step", "step", unit_of_loss,
                   [Series("loss", losses, dots=True)], y_range=(0, 0)),
@@ -43,7 +44,7 @@ def training(run: Finished) -> Html:
 def recipe(run: Finished, script: str) -> Html:
     """Every number of the run, and the command that does it again."""
     rows = [(tag("code", name), "–" if value == "" else str(value)) for name, value in run.recipe.items()]
-    again = f"python {script} --recipe {run.folder}/recipe.toml --out runs/again"
+    again = shlex.join(["python", script, "--recipe", str(run.folder / "recipe.toml"), "--out", "runs/again"])
     return join([
         tag("p", "Once more, with the same numbers: ", tag("code", again)),
         tag("details", tag("summary", f"All {len(rows)} fields of the recipe"), table(["field", "value"], rows)),

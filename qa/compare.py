@@ -117,7 +117,7 @@ def main() -> None:
     if args.out:
         files.check_writable(Path(args.out))
 
-    runs = [finished.read(folder) for folder in args.runs]
+    runs = [finished.read(folder, "train_qa.py") for folder in args.runs]
     names = [run.name for run in runs]
     if len(set(names)) < len(names):  # a/run and b/run
         names = args.runs

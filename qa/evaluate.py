@@ -17,8 +17,9 @@ def main() -> None:
     examples = squad.read(flags.data)
     predictions = squad.read_json(flags.predictions)
     probability = squad.read_json(flags.na_prob) if flags.na_prob else None
+    threshold = 1.0 if flags.na_threshold is None else flags.na_threshold
     try:
-        scores = metrics.squad_v2(examples, predictions, probability, flags.na_threshold)
+        scores = metrics.squad_v2(examples, predictions, probability, threshold)
     except DataError as error:  # names the argument and the question, but knows no files
         given = f"{flags.predictions}, {flags.na_prob}" if flags.na_prob else flags.predictions
         raise DataError(f"{given} (scored on {flags.data}): {error}") from error
@@ -34,10 +35,12 @@ def parse_flags() -> Any:
         "--na-threshold",
         metavar="X",
         type=finite_number,
-        default=1.0,
         help='a number in --na-prob above this turns the prediction into "no answer" (default: 1.0)',
     )
-    return parser.parse_args()
+    flags = parser.parse_args()
+    if flags.na_threshold is not None and not flags.na_prob:
+        parser.error("--na-threshold is a limit to the numbers of --na-prob, which is not given")
+    return flags
 
 
 if __name__ == "__main__":

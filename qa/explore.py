@@ -56,7 +56,6 @@ def main() -> None:
     flags = parse_flags()
     out = Path(flags.out)
     names = _names(flags.files)
-    files.make_folder(out)
     read = []
     for path, name in zip(flags.files, names, strict=True):
         _say(f"{path}: reading")
@@ -80,6 +79,7 @@ def main() -> None:
         explored.append(Explored(examples, counted, tokens, cuts))
     _say("drawing")
     charts = draw(explored)
+    out.mkdir(parents=True, exist_ok=True)
     for name, data in charts.items():
         files.write_bytes(out / f"{name}.png", data)
     files.write_text(out / "numbers.csv", csv_text(numbers(explored)))
@@ -200,7 +200,7 @@ def _histograms(title: str, unit: str, named: Sequence[tuple[str, dict]]) -> byt
         for name, some in values:
             weights = np.full(len(some), 100 / len(some))
             axes.hist(some, bins=edges, weights=weights, histtype="step", linewidth=1.8, label=_plain(name))
-        axes.set(title=kind, xlabel=f"{unit} in a {kind}", ylabel="share of all, %")
+        axes.set(title=kind, xlabel=f"{unit} of the {kind}", ylabel="share of all, %")
         axes.xaxis.set_major_locator(ticker.MaxNLocator(nbins=6, integer=True))
         axes.grid(alpha=0.3)
     if len(named) > 1:

@@ -14,8 +14,10 @@ def plot_losses(losses: list[float], every: int, folder: Path) -> None:
     means = [sum_ / step for step, sum_ in zip(steps, _running_sums(losses), strict=True)]
 
     figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+    every = every if len(losses) >= 2 * every else 1  # else there is no line
     shown = slice(every - 1, None, every)
-    axes.plot(steps[shown], losses[shown], marker="o", markersize=3, linewidth=1, label=f"every {every}th batch")
+    name = f"one batch in {every}" if every > 1 else "every batch"
+    axes.plot(steps[shown], losses[shown], marker="o", markersize=3, linewidth=1, label=name)
     axes.plot(steps, means, linewidth=2, label="mean since the start")
     axes.set(title="Training loss", xlabel="step", ylabel="cross-entropy, nats")
     axes.legend()

@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     args = parser.parse_args()
 
-    files.check_writable(args.out)
+    files.check_writable(args.out, args.data)
     examples = squad.read(args.data)
     tokenizer = load_tokenizer(args.model)
     model = load_pretrained(args.model, "question-answering", fresh_head=False).to(choose_device(args.device))

@@ -89,9 +89,13 @@ def _facts(examples: Sequence[Example], features: Sequence[Feature]) -> dict[str
 
 def write(folder: str | Path) -> Path:
     """Write report.html from what the run folder holds, and say where. Raises RunError where something is missing."""
-    run = finished.read(folder)
+    run = finished.read(folder, "train_qa.py")
     path = run.folder / "report.html"
-    files.write_text(path, build(run))
+    try:
+        made = build(run)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(f"{run.folder}: its files are not what a run writes ({error}); run it again") from error
+    files.write_text(path, made)
     return path
 
 
@@ -118,7 +122,7 @@ def build(run: Finished) -> str:
         tag("h2", "How the training went"), run_page.training(run),
         tag("h2", "Where it does well, and where not"), strengths(questions),
         tag("h2", "When to give no answer"), threshold(run, questions),
-        tag("h2", "Thirty predictions"), examples(questions),
+        tag("h2", "Some predictions"), examples(questions),
         tag("h2", "The data"), data(run, questions),
         tag("h2", "The recipe"), run_page.recipe(run, "train_qa.py"),
         style=chart.STYLE + STYLE,

@@ -110,6 +110,11 @@ def test_evaluate_refuses_a_threshold_that_is_not_finite(data, predictions, valu
     assert message == f"error: argument --na-threshold: {value!r} is not a finite number; --help lists the flags\n"
 
 
+def test_evaluate_refuses_a_threshold_without_the_numbers_it_limits(data, predictions):
+    said = refusal("--data", data, "--predictions", predictions, "--na-threshold", "0.5")
+    assert "--na-threshold is a limit to the numbers of --na-prob, which is not given" in said
+
+
 def test_evaluate_refuses_a_command_without_data(predictions):
     result = evaluate("--predictions", predictions)
     assert result.returncode == 2

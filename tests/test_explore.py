@@ -127,6 +127,13 @@ def test_a_file_given_twice_and_a_missing_one_are_refused(tmp_path):
     path = tiny.write_questions(tmp_path / "one.json")
     assert "given twice" in tiny.call(explore.main, path, path, "--out", tmp_path / "out").refusal()
     assert "no such file" in tiny.call(explore.main, tmp_path / "x.json", "--out", tmp_path / "out").refusal()
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_far_below_is_made_for_the_page(tmp_path):
+    path = tiny.write_questions(tmp_path / "one.json")
+    assert tiny.call(explore.main, path, "--out", tmp_path / "runs/far/look").status == 0
+    assert set(tiny.files_under(tmp_path / "runs/far/look")) == OUTPUT
 
 
 def test_pquad_has_the_counts_of_its_authors(assets):

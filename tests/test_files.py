@@ -83,6 +83,15 @@ def test_check_writable_refuses_a_folder(tmp_path):
         files.check_writable(tmp_path)
 
 
+def test_check_writable_refuses_what_is_read(tmp_path):
+    (tmp_path / "in.json").write_bytes(b"old")
+    os.link(tmp_path / "in.json", tmp_path / "other name.json")
+    files.check_writable(tmp_path / "new.json", tmp_path / "in.json", tmp_path / "absent.json")
+    for name in ("in.json", "other name.json"):
+        with pytest.raises(RunError, match=f"{name}: it is what is read, and would be lost; give the name of another"):
+            files.check_writable(tmp_path / name, tmp_path / "absent.json", tmp_path / "in.json")
+
+
 def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(tmp_path):
     kept = [".cache", ".notes.tmp", "log.csv", "model", "model/.config.json.abcd1234.tmp", "weights.tmp"]
     (tmp_path / "model").mkdir()

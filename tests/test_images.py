@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import zlib
 
 import numpy as np
@@ -240,8 +241,11 @@ def test_damaged_pictures_are_refused(tmp_path, kind):
 def test_files_that_are_no_pictures_are_refused(tmp_path):
     for name, data in (("empty", b""), ("text", b"a cat"), ("cut", encoded(Image.fromarray(drawn()))[:-900])):
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(DataError, match=rf"{name}: not a whole picture"):
+        problem = "not a whole picture" if name == "cut" else "not a picture, or of a kind that is not read here"
+        with pytest.raises(DataError, match=f"{name}: {problem}"):
             open_picture(tmp_path / name)
+    with pytest.raises(DataError, match=f"{tmp_path}: it is a folder; give the pictures in it"):
+        open_picture(tmp_path)
     with pytest.raises(DataError, match="absent: no such file"):
         open_picture(tmp_path / "absent")
 
@@ -318,6 +322,11 @@ def test_folders_that_are_none_are_refused(tmp_path):
     (tmp_path / "train/dog/0.jpg").unlink()
     with pytest.raises(DataError, match="train/dog: no pictures in it"):
         read_folder(tmp_path, "train")
+    odd = tmp_path / "train" / os.fsdecode(b"caf\xe9")
+    odd.mkdir()
+    with pytest.raises(DataError, match=r"train: the name of the class 'caf\\udce9' cannot be printed; rename"):
+        read_folder(tmp_path, "train")
+    odd.rmdir()
     (tmp_path / "test/bird").mkdir()
     with pytest.raises(DataError, match=r"test/bird: a class that .*train does not have"):
         read_folder(tmp_path, "valid")
@@ -331,3 +340,5 @@ def test_some_classes_alone_are_numbered_anew():
     assert np.array_equal(only.pictures, data.pictures[[0, 2, 3, 5]])
     with pytest.raises(DataError, match="no class 'd'; there are a, b, c"):
         data.only(["d"])
+    with pytest.raises(DataError, match="a, b, a: a class stands twice"):
+        data.only(["a", "b", "a"])

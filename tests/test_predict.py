@@ -32,6 +32,12 @@ def run(folder, data, tmp_path):
     return lambda *flags: call(predict.main, "--model", folder, "--data", data, "--out", tmp_path / "out.json", *flags)
 
 
+def test_the_questions_are_not_overwritten_by_their_answers(run, data):
+    before = data.read_bytes()
+    assert "it is what is read" in run("--out", data).refusal()
+    assert data.read_bytes() == before
+
+
 def test_span_loss_is_the_mean_of_both_cross_entropies():
     generator = torch.Generator().manual_seed(0)
     start_logits, end_logits = torch.randn(2, 3, 5, generator=generator)

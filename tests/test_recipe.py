@@ -127,6 +127,15 @@ def test_recipe_refuses_a_file_with_a_wrong_line(parse, tmp_path, line, problem)
     assert problem in message
 
 
+def test_recipe_takes_a_byte_order_mark(parse):
+    assert parse("\ufeffrate = 0.25\n").rate == 0.25
+
+
+def test_recipe_of_another_job_is_told_apart():
+    with pytest.raises(RecipeError, match=r"mlm\.toml: unknown field 'vocabulary'; is it a recipe of another job\?"):
+        recipe.parse(train_qa.Recipe, default="mlm", description="", argv=[])
+
+
 def test_recipe_refuses_a_file_that_is_not_utf_8(tmp_path):
     (tmp_path / "small.toml").write_bytes(b'name = "\xff"')
     with pytest.raises(RecipeError, match="not TOML"):

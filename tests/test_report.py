@@ -69,10 +69,12 @@ def test_the_page_tells_scores_losses_and_what_is_known_of_the_data(tmp_path):
     assert "Of 12 validation questions 10 got exactly a right answer." in made
     assert "83.33" in made
     assert "0.8444" in made
-    assert "3 steps, 1 epochs" in made
+    assert "Steps: 3; epochs: 1." in made
     assert "Right: 10 of 10" in made
     assert "Wrong: 2 of 2" in made
-    assert 'training</td><td dir="ltr">train.json</td><td class="number">12</td>' in report.build(finished.read(folder))
+    assert 'training</td><td dir="ltr">train.json</td><td class="number">12</td>' in report.build(
+        finished.read(folder, "train_qa.py")
+    )
 
 
 def test_published_rows_stand_beside_a_run_on_pquad_alone(tmp_path):
@@ -118,7 +120,7 @@ def test_gold_and_answer_are_marked_where_they_stand_and_where_they_overlap():
 def test_the_threshold_curve_agrees_with_the_metric(tmp_path, monkeypatch):
     drawn = {}
     monkeypatch.setattr(report.chart, "chart", lambda *given, **more: drawn.update(series=given[3]) or report.Html(""))
-    run = finished.read(write_run(tmp_path / "run", tiny.examples(), wrong=("q1", "q3")))
+    run = finished.read(write_run(tmp_path / "run", tiny.examples(), wrong=("q1", "q3")), "train_qa.py")
     questions = report.read_questions(run)
     report.threshold(run, questions)
     assert [x for x, _ in drawn["series"][0].points] == [-2.0, 2.0]
@@ -133,7 +135,7 @@ def test_the_threshold_curve_agrees_with_the_metric(tmp_path, monkeypatch):
 def test_a_run_without_places_is_read_by_the_first_place_of_the_text(tmp_path):
     folder = write_run(tmp_path / "run", tiny.examples())
     (folder / "places.json").unlink()
-    for question in report.read_questions(finished.read(folder)):
+    for question in report.read_questions(finished.read(folder, "train_qa.py")):
         assert question.example.context.startswith(question.best, question.place)
 
 
@@ -146,6 +148,13 @@ def test_a_run_without_places_is_read_by_the_first_place_of_the_text(tmp_path):
         ("nbest.json", "{}", "lack question 'q0'"),
         ("null_odds.json", "[", "not JSON"),
         ("valid.json", None, "no such file"),
+        ("recipe.toml", "train = 'x'", "its files are not what a run writes ('weights'); run it again"),
+        (
+            "recipe.toml",
+            "trainable = 'all'",
+            "a run of train_vit.py, not of train_qa.py; python -m vision.report makes",
+        ),
+        ("recipe.toml", "mask_rate = 0.1", "a run of train_mlm.py, not of train_qa.py; nothing makes a page of it"),
     ],
 )
 def test_what_a_run_folder_lacks_is_said_in_one_line(tmp_path, name, content, said):
@@ -246,7 +255,7 @@ def test_a_chart_draws_finite_points_and_names_its_axes_and_series():
 
 def test_reading_a_folder_that_holds_no_run_is_refused(tmp_path):
     with pytest.raises(RunError, match="no run in it"):
-        finished.read(tmp_path)
+        finished.read(tmp_path, "train_qa.py")
 
 
 def test_the_questions_are_kept_as_they_were_given(tmp_path):

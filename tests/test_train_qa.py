@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -356,8 +357,17 @@ def test_resumed_run_without_a_checkpoint_begins_anew(train, tmp_path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save_checkpoint", lambda *given, **score: (_ for _ in ()).throw(KeyboardInterrupt))
         assert train().status == 130
-    assert train("--resume").status == 0
+    resumed = train("--resume")
+    assert f"no checkpoint in {tmp_path}/run: the run begins at its first step" in resumed.out
     assert log_of(tmp_path / "run") == log_of(tmp_path / "straight")
+
+
+def test_a_finished_run_that_kept_no_checkpoint_is_not_trained_anew_by_resume(train, tmp_path):
+    train("--checkpoint-every", 0)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    refused = train("--checkpoint-every", 0, "--resume").refusal()
+    assert "run: it has a finished model, and no checkpoint to go on from; choose another --out" in refused
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
 
 
 def test_resumed_run_that_was_finished_is_evaluated_again(train, tmp_path):
@@ -717,7 +727,9 @@ def test_train_qa_in_two_processes_leaves_the_same_bytes(train, data, weights, t
     files = ("--weights", weights, "--train", data, "--valid", data, "--out", tmp_path / "run")
     outcome = process(*flags, *files, "--epochs", 1)
     assert outcome.status == 0, outcome.err
-    assert outcome.out.splitlines()[-1] == f"ask it:  python -m qa.ask --model {tmp_path}/run/model"
+    asked = shlex.split(outcome.out.splitlines()[-1].removeprefix("ask it:  "))
+    assert asked[1:] == ["-m", "qa.ask", "--model", f"{tmp_path}/run/model"]
+    assert os.path.abspath(shutil.which(asked[0])) == sys.executable, "it can be pasted"
 
     monkeypatch.undo()  # the pictures too
     assert train("--epochs", 1, "--out", tmp_path / "here").status == 0

@@ -173,6 +173,7 @@ def opened(folder: Path, model: nn.Module | None = None, source=None, inputs=("d
 
 def test_a_reader_gives_the_rows_asked_for_from_one_piece_of_memory():
     rows = torch.randn(9, 4, 2)
+    assert trunk.reader(rows, 10**9, torch.device("cpu"))(torch.arange(9)).equal(rows), "memory for what there is"
     read = trunk.reader(rows, 5, torch.device("cpu"))
     chosen = torch.tensor([8, 0, 3, 3, 1])
     first = read(chosen)

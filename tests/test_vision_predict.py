@@ -178,6 +178,12 @@ def test_predict_refuses_what_it_cannot_draw_before_it_looks(folder, tmp_path, p
     assert not path.exists()
 
 
+def test_a_class_may_be_called_what_looks_like_mathematics(tmp_path):
+    maps = torch.full((1, 2, 2), 0.25)
+    plot_attention(torch.zeros(3, 8, 8, dtype=torch.uint8), [("$5_$x#", 0.7), ("$", 0.3)], maps, tmp_path / "looks.png")
+    assert (tmp_path / "looks.png").exists()
+
+
 def test_two_classes_of_one_name_are_both_told():
     """ImageNet's cranes: a bird, and a machine."""
     said = predict.likeliest(torch.tensor([0.1, 0.3, 0.6]), ["crane", "cat", "crane"])

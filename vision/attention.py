@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+from matplotlib import rcParams
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from minitransformer import files
 from minitransformer.attention_weights import attention_weights
 
+rcParams["text.parse_math"] = False  # a class may be called $x
 COLUMNS = 4  # panels beside one another
 PANEL = 2.6  # inches of a side
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from minitransformer import files
-from minitransformer.errors import DataError, WeightsError
+from minitransformer.errors import DataError, WeightsError, printable
 from weights import timm
 from weights.find import find_folder
 from weights.folder import read_json
@@ -188,6 +188,10 @@ def open_picture(source: str | Path | bytes) -> Image.Image:
             return _rgb(picture if turn is None else picture.transpose(turn))
     except FileNotFoundError:
         raise DataError(f"{name}: no such file") from None
+    except IsADirectoryError:
+        raise DataError(f"{name}: it is a folder; give the pictures in it") from None
+    except Image.UnidentifiedImageError:
+        raise DataError(f"{name}: not a picture, or of a kind that is not read here; give another") from None
     except Image.DecompressionBombError as error:
         raise DataError(f"{name}: it claims more than {PIXELS:,} pixels; scale it down first") from error
     except DataError:
@@ -291,6 +295,8 @@ class Images:
     def only(self, names: Iterable[str]) -> "Images":
         """The pictures of some classes, which are numbered anew. DataError on a class that there is not."""
         names = tuple(names)
+        if len(set(names)) < len(names):
+            raise DataError(f"{', '.join(names)}: a class stands twice; name each once")
         for name in names:
             if name not in self.classes:
                 raise DataError(f"no class {name!r}; there are {', '.join(self.classes)}")
@@ -341,4 +347,7 @@ def _classes(folder: Path) -> list[str]:
     names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     if not names:
         raise DataError(f"{folder}: no folders of classes in it: pictures go to {folder}/CLASS/")
+    for name in names:
+        if printable(name) != name:  # no letters in UTF-8, or a line break: neither a table nor JSON can take it
+            raise DataError(f"{folder}: the name of the class {name!r} cannot be printed; rename its folder")
     return names

@@ -16,6 +16,8 @@ from vision.images import Images, open_picture
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
+matplotlib.rcParams["text.parse_math"] = False  # a class may be called $x
+
 READABLE = 30  # more classes than this have no room for names and numbers
 GRID = 5  # rows and columns of mistakes
 LARGEST = 256  # pixels of a side that is shown

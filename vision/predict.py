@@ -67,7 +67,7 @@ def main() -> None:
     if args.attention:
         if len(args.images) > 1:
             parser.error(f"--attention draws one IMAGE, and there are {len(args.images)}")
-        files.check_writable(args.attention)
+        files.check_writable(args.attention, *args.images)
 
     settings, classes = read_settings(args.model), read_labels(args.model)
     model = load_pretrained(args.model, "image-classification", fresh_head=False).to(choose_device(args.device))

@@ -178,7 +178,7 @@ def reader(rows: Tensor, most: int, device: torch.device) -> Callable[[Tensor], 
     It fills the same memory again at every call, so what it gave before is gone: batches of 20 MB in fresh memory cost
     time for each page, and the holes that they leave add up.
     """
-    buffer = rows.new_empty(most, *rows.shape[1:])
+    buffer = rows.new_empty(min(most, len(rows)), *rows.shape[1:])
 
     def read(chosen: Tensor) -> Tensor:
         return torch.index_select(rows, 0, chosen.to(rows.device), out=buffer[: len(chosen)]).to(device)

@@ -17,7 +17,7 @@ HASH = "minitransformer.sha256"  # in the header of a file of ours: what `tensor
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file of a checkpoint folder."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise WeightsError(f"{path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

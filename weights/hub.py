@@ -13,6 +13,7 @@ import contextlib
 import errno
 import os
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -141,7 +142,7 @@ def main() -> None:
     print(f"{flags.name}: {checkpoint.repository}, {checkpoint.megabytes} MB, licence {checkpoint.licence}", flush=True)
     folder = fetch(flags.name, flags.to)
     print(f"checked and ready: {folder}")
-    print(f"use it:  {checkpoint.command}" + (f" --weights {folder}" if flags.to else ""))
+    print(f"use it:  {checkpoint.command}" + (f" --weights {shlex.quote(str(folder))}" if flags.to else ""))
 
 
 def parse_flags() -> Any:
