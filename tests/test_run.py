@@ -1,6 +1,8 @@
 """Device, run folder, order of the data, the flags that a resumed run may change."""
 
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from minitransformer.checkpoint import save_checkpoint
 from minitransformer.errors import RunError
 from minitransformer.parallel import ALONE
 from minitransformer.recipe import option
-from minitransformer.run import ahead, choose_device, chunks, epoch_order, fingerprint, open_run_folder, resume
+from minitransformer.run import ahead, choose_device, chunks, command, epoch_order, fingerprint, open_run_folder, resume
 from tiny import files_under
 
 
@@ -163,6 +165,26 @@ def test_resume_refuses_a_damaged_recipe(tmp_path, damage):
     (tmp_path / "recipe.toml").write_bytes(damage)
     with pytest.raises(RunError, match=r"not TOML .* cannot be resumed"):
         open_run_folder(str(tmp_path), "demo", Settings(), resume=True)
+
+
+def test_a_printed_command_can_be_pasted(tmp_path, monkeypatch):
+    """The interpreter by its name only where the shell finds this one by it; under torchrun, torchrun."""
+    python = tmp_path / "venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.touch(mode=0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    monkeypatch.setenv("PATH", str(python.parent))
+    assert command("-m", "qa.ask", "--model", Path("my run/model")) == "python -m qa.ask --model 'my run/model'"
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.chdir(tmp_path)
+    assert command("train_qa.py") == "venv/bin/python train_qa.py"
+    monkeypatch.chdir("/")
+    monkeypatch.setattr(sys, "executable", "/usr/bin/../bin/python9")
+    assert command("train_qa.py").endswith("bin/python9 train_qa.py")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert command("train_qa.py", "--resume") == "torchrun --nproc-per-node 2 train_qa.py --resume"
+    assert "torchrun" not in command("-m", "qa.ask")
 
 
 def test_epoch_order_is_a_permutation_that_seed_and_epoch_decide():
