@@ -1,5 +1,6 @@
 """The report's two pictures of a training run."""
 
+from itertools import accumulate
 from pathlib import Path
 
 import matplotlib
@@ -11,7 +12,7 @@ from matplotlib import pyplot
 def plot_losses(losses: list[float], every: int, folder: Path) -> None:
     """loss-line.png: the running mean and the loss of every `every`-th batch; loss-scatter.png: of all batches."""
     steps = range(1, len(losses) + 1)
-    means = [sum_ / step for step, sum_ in zip(steps, _running_sums(losses), strict=True)]
+    means = [sum_ / step for step, sum_ in zip(steps, accumulate(losses), strict=True)]
 
     figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
     every = every if len(losses) >= 2 * every else 1  # else there is no line
@@ -31,11 +32,3 @@ def plot_losses(losses: list[float], every: int, folder: Path) -> None:
     axes.grid(alpha=0.3)
     figure.savefig(folder / "loss-scatter.png", dpi=120)
     pyplot.close(figure)
-
-
-def _running_sums(values: list[float]) -> list[float]:
-    sums, total = [], 0.0
-    for value in values:
-        total += value
-        sums.append(total)
-    return sums

@@ -131,15 +131,12 @@ def build(run: Finished) -> str:
 
 def read_questions(run: Finished) -> list[Scored]:
     """The validation questions of a run in their order, with answers and scores."""
-    path = run.folder / "valid.json"
-    if not path.is_file():
-        raise RunError(f"{path}: there is no such file; write the questions that were answered there, as SQuAD JSON")
-    asked = squad.read(path)
-    answers, n_best, odds = (finished.read_json(run.folder / f"{name}.json")
-                             for name in ("predictions", "nbest", "null_odds"))  # fmt: skip
-    # A run from before places.json: the first place that has the text.
-    places = finished.read_json(run.folder / "places.json") if (run.folder / "places.json").is_file() else {}
-    if missing := [example.id for example in asked if not all(example.id in part for part in (answers, n_best, odds))]:
+    asked = squad.read(run.folder / "valid.json")
+    parts = [
+        finished.read_json(run.folder / f"{name}.json") for name in ("predictions", "nbest", "null_odds", "places")
+    ]
+    answers, n_best, odds, places = parts
+    if missing := [example.id for example in asked if not all(example.id in part for part in parts)]:
         raise RunError(f"{run.folder}: predictions lack question {missing[0]!r} of valid.json; run it again")
     exact, f1 = metrics.raw_scores(
         metrics.gold_answers(asked), {example.id: answers[example.id] for example in asked}, metrics.official_tokens
@@ -147,10 +144,8 @@ def read_questions(run: Finished) -> list[Scored]:
     questions = []
     for example in asked:
         best = next((candidate["text"] for candidate in n_best[example.id] if candidate["text"]), "")
-        place = places.get(example.id, example.context.find(best))
-        questions.append(
-            Scored(example, answers[example.id], best, place, odds[example.id], exact[example.id], f1[example.id])
-        )
+        said = answers[example.id], best, places[example.id], odds[example.id]
+        questions.append(Scored(example, *said, exact[example.id], f1[example.id]))
     return questions
 
 

@@ -59,11 +59,8 @@ class Preprocessing:
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
 
-    def result(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width that a picture has afterwards."""
-        return self.crop or self.resized(height, width)
-
     def resized(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of a picture after the resize."""
         if self.resize is None:
             return height, width
         if self.resize[1]:

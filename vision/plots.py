@@ -49,10 +49,16 @@ def plot_sample(images: Images, seed: int, folder: Path) -> None:
     _save(figure, folder / "sample.png")
 
 
+def mistakes(images: Images, answers: Tensor, seed: int) -> list[int]:
+    """The numbers of the images with a wrong answer, in an order drawn by chance. answers: (N,) numbers of classes."""
+    order = epoch_order(len(images), seed, epoch=0)
+    return order[(answers != torch.from_numpy(images.labels))[order]].tolist()
+
+
 def plot_mistakes(images: Images, answers: Tensor, seed: int, folder: Path) -> None:
-    """mistakes.png: images with a wrong answer, GRID * GRID of them by chance. answers: (N,) numbers of classes."""
-    wrong = (answers != torch.from_numpy(images.labels)).nonzero().flatten()
-    chosen = wrong[epoch_order(len(wrong), seed, epoch=0)][: GRID**2].tolist()
+    """mistakes.png: the first GRID * GRID of `mistakes`. answers: (N,) numbers of classes."""
+    wrong = mistakes(images, answers, seed)
+    chosen = wrong[: GRID**2]
     figure, grid = pyplot.subplots(GRID, GRID, figsize=(8, 9), layout="constrained")
     figure.suptitle(
         f"{len(wrong):,} of {len(images):,} images got a wrong answer (red, above; below it the true class)"

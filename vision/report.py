@@ -17,6 +17,7 @@ from minitransformer.finished import Finished
 from minitransformer.flags import FlagParser
 from minitransformer.page import Html, bars, cards, join, page, picture, table, tag, text
 from minitransformer.run import epoch_order
+from vision import plots
 from vision.images import Images
 from vision.plots import READABLE, shown
 
@@ -42,9 +43,6 @@ def write_pictures(folder: Path, train: Images, valid: Images, logits: Tensor, s
     logits: (N, K) of the validation images. Pictures are PNG in base64, at most LARGEST pixels a side.
     """
     chances, answers = logits.double().softmax(-1).max(-1)
-    wrong = [
-        number for number in epoch_order(len(valid), seed, epoch=0).tolist() if answers[number] != valid.labels[number]
-    ]
     number = int(epoch_order(len(train), seed, epoch=0)[0])
     classes = train.classes
     files.write_json(
@@ -61,7 +59,7 @@ def write_pictures(folder: Path, train: Images, valid: Images, logits: Tensor, s
                     "answer": classes[answers[number]],
                     "probability": chances[number].item(),
                 }
-                for number in wrong[:MISTAKES]
+                for number in plots.mistakes(valid, answers, seed)[:MISTAKES]
             ],
         },
     )
