@@ -1,10 +1,20 @@
 """The fast path against the formula, and the formula against torch's own."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from minitransformer.attention import attention, explicit_attention, fast_attention, has_flash_kernel, padded_attention
+from minitransformer import attention as attention_file
+from minitransformer.attention import (
+    SelfAttention,
+    attention,
+    explicit_attention,
+    fast_attention,
+    has_flash_kernel,
+    padded_attention,
+)
 from minitransformer.packing import Packing
 
 H, D = 3, 8
@@ -76,11 +86,31 @@ def test_the_flash_kernel_is_used_where_it_exists(monkeypatch, gpu, dtype, size,
     assert has_flash_kernel(torch.empty(5, 2, size, dtype=dtype)) == fits
 
 
-def test_fast_attention_drops_weights_not_values():
+@pytest.mark.parametrize(("drop", "taken"), [(0.0, "flash"), (0.1, "padded")])
+def test_the_flash_kernel_for_packed_rows_is_not_used_where_weights_are_dropped(monkeypatch, drop, taken):
+    """It has no dropout."""
+    monkeypatch.setattr(attention_file, "has_flash_kernel", lambda query: True)
+    monkeypatch.setattr(attention_file, "varlen_attn", lambda *given: "flash")
+    monkeypatch.setattr(attention_file, "padded_attention", lambda *given: "padded")
+    on_a_gpu = SimpleNamespace(is_cuda=True)
+    assert fast_attention(on_a_gpu, None, None, Packing.of(torch.ones(1, 3)), drop) == taken
+
+
+@pytest.mark.parametrize("attend", [explicit_attention, fast_attention, padded_attention])
+def test_attention_drops_weights_not_values(attend):
     inputs, packing = packed_inputs([40, 30])
     ones = torch.ones_like(inputs[2])
-    mixed = fast_attention(inputs[0], inputs[1], ones, packing, 0.5)
+    mixed = attend(inputs[0], inputs[1], ones, packing, 0.5)
     # With values of 1 the result is the sum of the weights left, the same in all D dimensions, 1 on average.
-    assert torch.equal(mixed, mixed[..., :1].expand_as(mixed))
+    torch.testing.assert_close(mixed, mixed[..., :1].expand_as(mixed))
     assert mixed.std() > 0.05
     assert abs(mixed.mean().item() - 1) < 0.1
+
+
+def test_images_lose_attention_weights_in_training_alone():
+    torch.manual_seed(0)
+    layer = SelfAttention(8, 2, dropout=0.5)
+    images = torch.randn(2, 10, 8)
+    exact = layer.eval()(images)
+    assert torch.equal(layer(images), exact)
+    assert not torch.allclose(layer.train()(images), exact)

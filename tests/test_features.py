@@ -196,6 +196,12 @@ def test_labels_are_cls_without_an_answer_or_with_half_of_one(tokenizer):
     assert (half.start, half.end) == (0, 0)
 
 
+def test_labels_are_of_the_first_of_several_answers(tokenizer):
+    answers = (Answer("b", 2), Answer("d", 6))
+    (feature,) = featurise([Example("q1", "", "who?", "a b c d", answers)], tokenizer, max_length=32)
+    assert feature.start == feature.end == feature.context_start + 1
+
+
 def test_label_in_the_last_token_of_a_window_stays_in_the_context(tokenizer):
     (feature,) = featurise([example("a b c", "c")], tokenizer, max_length=32)
     assert feature.start == feature.end == feature.context_start + 2

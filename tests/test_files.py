@@ -7,7 +7,7 @@ import pytest
 
 from minitransformer import files
 from minitransformer.errors import RunError
-from tiny import failing, files_under
+from tiny import failing, files_under, record_syncs
 
 
 def test_write_bytes_replaces_a_file(tmp_path):
@@ -16,6 +16,12 @@ def test_write_bytes_replaces_a_file(tmp_path):
     files.write_bytes(path, b"new")
     assert path.read_bytes() == b"new"
     assert files_under(tmp_path) == ["data.bin"]
+
+
+def test_write_bytes_syncs_the_file_and_then_the_name(tmp_path, monkeypatch):
+    synced = record_syncs(monkeypatch)
+    files.write_bytes(tmp_path / "data.bin", b"new")
+    assert synced == ["file", "folder"]
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])

@@ -13,6 +13,7 @@ from transformers.models.deit.image_processing_pil_deit import DeiTImageProcesso
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from minitransformer.errors import DataError, WeightsError
+from vision.data import read
 from vision.images import (
     FILE,
     Images,
@@ -297,6 +298,14 @@ def test_a_folder_of_classes_is_read_in_order_of_name(tmp_path):
     assert data.labels.tolist() == [0, 1, 1, 2, 2, 2]
     assert [path.parent.name for path in data.pictures] == ["ant", "cat", "cat", "سگ", "سگ", "سگ"]
     assert len(data.take([5, 0])) == 2
+
+
+def test_some_of_a_folder_are_drawn_and_not_the_first(tmp_path):
+    """Those would be of one class."""
+    folder = str(class_folder(tmp_path, ant=8, bee=8, cat=8))
+    labels, again = (read(folder, "train", limit=6).labels.tolist() for _ in range(2))
+    assert set(labels) == {0, 1, 2}
+    assert labels == again
 
 
 def test_what_chooses_among_checkpoints_is_not_the_test_set_where_there_are_both(tmp_path):

@@ -1,10 +1,13 @@
 """log.csv: a line per step, and the past of a resumed run."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from minitransformer.errors import RunError
 from minitransformer.log import Log
+from tiny import record_syncs
 
 HEAD = "step,epoch,loss,running_mean,lr,tokens_per_second"
 
@@ -51,6 +54,27 @@ def test_losses_of_a_gpu_are_read_some_at_a_time(tmp_path):
     logged(tmp_path / "one", 7)
     logged(tmp_path / "three", 7, every=3)
     assert lines(tmp_path / "one") == lines(tmp_path / "three")
+
+
+def test_the_speed_is_that_of_the_steps_read_together(tmp_path, monkeypatch):
+    clock = SimpleNamespace(monotonic=lambda: 100.0)
+    monkeypatch.setattr("minitransformer.log.time", clock)
+    log = Log(tmp_path, "tokens", every=2)
+    clock.monotonic = lambda: 104.0
+    for step, count in ((1, 10), (2, 30)):
+        log.add(step=step, epoch=1, loss=torch.tensor(0.5), lr=1.0, count=count)
+    assert [row["tokens_per_second"] for row in log.rows] == [10.0, 10.0]
+    log.close()
+
+
+def test_the_lines_of_a_synced_log_are_on_the_disk(tmp_path, monkeypatch):
+    log = Log(tmp_path, "tokens")
+    synced = record_syncs(monkeypatch)
+    log.add(step=1, epoch=1, loss=torch.tensor(0.5), lr=1.0, count=3)
+    assert synced == []
+    log.sync()
+    assert synced == ["file"]
+    log.close()
 
 
 def test_the_running_mean_is_of_the_last_steps_if_a_window_is_given(tmp_path):

@@ -17,10 +17,12 @@ import train_mlm
 import train_qa
 from minitransformer.errors import DataError
 from minitransformer.masking import NO_WORD, Masking
+from minitransformer.run import epoch_order
 from qa import demo, squad
 from qa.documents import Batch, collate, cut, number_words, read_documents
 from weights import load_pretrained, load_tokenizer
 from weights.compare import compare, first_difference
+from weights.new_model import sine_waves
 from weights.new_tokenizer import learn_pieces, train_tokenizer
 
 MASK, SPECIAL, VOCABULARY = 4, 5, 1005
@@ -225,6 +227,54 @@ def test_loss_on_hidden_words_matches_hf(tmp_path: Path) -> None:
     )
     text = "کتاب‌خانهٔ گنج دانش"
     assert AutoTokenizer.from_pretrained(folder)(text, text).input_ids == tokenizer.encode(text, text).ids
+
+
+def test_it_takes_the_steps_of_a_plain_loop(tmp_path: Path) -> None:
+    """AdamW, its groups, clipping and the schedule by torch's own means, dropout off: the same losses."""
+    flags = ["--limit-train", 24, "--valid", "", "--dropout", 0, "--mask-rate", 0.25, "--no-half", "--shuffle"]
+    flags += ["--learning-rate", 0.03, "--beta2", 0.9, "--weight-decay", 0.3, "--warmup", 0.25, "--clip-norm", 0.1]
+    run(tmp_path / "start", *flags, "--epochs", 0)
+    run(tmp_path / "run", *flags, "--epochs", 2)
+
+    folder = tmp_path / "start" / "model"
+    model, tokenizer = load_pretrained(folder, "masked-lm").train(), load_tokenizer(folder)
+    pieces = cut(read_documents("demo", "train", 24), tokenizer, max_length=192)
+    assert len(pieces) == 24
+    hiding = train_mlm.masking_for(tokenizer, train_mlm.Recipe(mask_rate=0.25))
+    parameters = dict(model.named_parameters())
+    spared = [parameter for name, parameter in parameters.items() if name.endswith("bias") or "norm" in name]
+    decayed = [parameter for name, parameter in parameters.items() if not (name.endswith("bias") or "norm" in name)]
+    groups = [{"params": decayed, "weight_decay": 0.3}, {"params": spared, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=0.03, betas=(0.9, 0.9))
+    rates = [0, 1 / 3, 2 / 3, *(step / 9 for step in range(9, -1, -1))]  # twelve steps, of which the first three rise
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rates.__getitem__)
+    expected = []
+    for epoch in range(2):
+        for chosen in epoch_order(24, seed=0, epoch=epoch).split(4):
+            batch = collate([pieces[index] for index in chosen], model.config.pad_id)
+            part = hiding.hide(batch, seed=len(expected))
+            logits = model(part.input_ids, part.token_type_ids, part.attention_mask, part.hidden)
+            loss = F.cross_entropy(logits, part.labels)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+            optimizer.step()
+            optimizer.zero_grad()
+            scheduler.step()
+            expected.append(loss.item())
+    assert [float(loss) for loss in losses(tmp_path / "run")] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_new_model_has_the_recipe_s_dropout_and_position_table(tmp_path: Path) -> None:
+    models = []
+    for flag in ("--sines", "--no-sines"):
+        out = tmp_path / flag
+        run(out, flag, "--limit-train", 8, "--epochs", 0, "--valid", "", "--dropout", 0.3, "--no-half")
+        models.append(load_pretrained(out / "model", "masked-lm"))
+    config = models[0].config
+    assert (config.dropout, config.attention_dropout) == (0.3, 0.3)
+    waves, noise = (model.encoder.embeddings.position.weight.data for model in models)
+    torch.testing.assert_close(waves, sine_waves(*waves.shape) * config.initializer_range)
+    assert abs(noise - waves).max() > config.initializer_range
 
 
 def test_it_learns_from_plain_text_and_resumes_exactly(tmp_path: Path) -> None:

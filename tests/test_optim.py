@@ -40,6 +40,12 @@ def test_parameter_groups_hold_every_parameter_once():
         assert (id(parameter) in spared) == (name.endswith("bias") or "norm" in name), name
 
 
+def test_the_spared_parameters_alone_do_not_decay():
+    model = BertForQuestionAnswering(BertConfig(vocabulary=50, width=16, layers=2, heads=4, ffn_width=20))
+    assert [group["weight_decay"] for group in parameter_groups(model, 0.1, decay_all=False)] == [0.1, 0.0]
+    assert [group["weight_decay"] for group in parameter_groups(model, 0.1, decay_all=True)] == [0.1]
+
+
 @pytest.mark.parametrize("loss", [float("nan"), float("inf"), float("-inf")])
 def test_check_loss_names_step_and_checkpoint(loss):
     check_loss(1.5, 3, None)

@@ -50,6 +50,13 @@ def log(folder: Path, column: str) -> list[float]:
         return [float(row[column]) for row in csv.DictReader(file)]
 
 
+def dropout_seed(checkpoint: Path, rank: int) -> int:
+    """What the generator of that process began with."""
+    generator = torch.Generator()
+    generator.set_state(load_file(checkpoint / f"random-{rank}.safetensors")["torch"])
+    return generator.initial_seed()
+
+
 def same(one: Path, other: Path) -> None:
     """Losses and weights, to 1e-5, but for the weights that the loss does not depend on."""
     torch.testing.assert_close(torch.tensor(log(one, "loss")), torch.tensor(log(other, "loss")), rtol=1e-5, atol=1e-5)
@@ -124,6 +131,8 @@ def test_a_run_on_two_processes_goes_on_bit_by_bit(tmp_path):
     flags += ["--validate-every", 7]
     whole = run(2, train_qa.main, *flags, "--out", tmp_path / "run")
     assert whole.out.count("the best was step-00000") == 1
+    for checkpoint in (tmp_path / "run/checkpoints").iterdir():
+        assert dropout_seed(checkpoint, rank=0) != dropout_seed(checkpoint, rank=1)
     shutil.copytree(tmp_path / "run", tmp_path / "whole")
     shutil.rmtree(tmp_path / "run/checkpoints/step-0000020")
     done = run(2, train_qa.main, *flags, "--out", tmp_path / "run", "--resume")
@@ -172,6 +181,11 @@ def test_every_item_is_one_process_s():
     shares = [world.share(range(8)) for world in worlds]
     assert sorted(item for share in shares for item in share) == list(range(8))
     assert [world.first for world in worlds] == [True, False, False]
+
+
+def test_one_process_s_flag_counts_for_all(monkeypatch):
+    monkeypatch.setattr(World, "gather", lambda world, flag: [flag, True])
+    assert World(0, 2).any(0) is True
 
 
 def test_alone_nothing_is_sent(monkeypatch):

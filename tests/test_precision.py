@@ -52,6 +52,25 @@ def test_a_step_clips_and_clears():
     torch.testing.assert_close(weight.data, torch.tensor([-3.6, -4.8]))
 
 
+def test_a_step_in_float16_scales_the_loss_and_unscales_before_it_clips(monkeypatch):
+    """What a GPU without bfloat16 does; the scaler works on a CPU too."""
+    monkeypatch.setattr(precision, "_sixteen_bits", lambda device: torch.float16)
+    half = Precision("mixed", CPU)
+    scale = half.scaler.get_scale()
+    weight = torch.nn.Parameter(torch.zeros(2))
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    half.backward((weight * torch.tensor([3.0, 4.0])).sum())
+    assert weight.grad.tolist() == [3 * scale, 4 * scale]
+    half.step(optimizer, [weight], clip_norm=2.5)
+    torch.testing.assert_close(weight.data, torch.tensor([-1.5, -2.0]))
+    assert half.scaler.get_scale() == scale
+
+    half.backward((weight * torch.inf).sum())
+    half.step(optimizer, [weight], clip_norm=2.5)
+    torch.testing.assert_close(weight.data, torch.tensor([-1.5, -2.0]), msg="the step is left out")
+    assert half.scaler.get_scale() == scale / 2
+
+
 def test_tf32_is_what_the_flag_says():
     for wanted in (True, False):
         precision.Precision("float32", CPU, tf32=wanted)

@@ -13,7 +13,18 @@ from qa.features import collate, featurise
 from qa.predict import read, span_loss
 from qa.spans import predictions
 from qa.squad import Example
-from tiny import call, examples, files_under, random_model, tokenizer, write_checkpoint, write_questions
+from tiny import (
+    CITIES,
+    COUNTRIES,
+    WORDS,
+    call,
+    examples,
+    files_under,
+    random_model,
+    tokenizer,
+    write_checkpoint,
+    write_questions,
+)
 
 
 @pytest.fixture(scope="module")
@@ -113,12 +124,21 @@ def test_predict_writes_an_answer_for_every_question(run, data, tmp_path):
     assert outcome.out == f"12 answers, {empty} of them empty: {tmp_path / 'out.json'}\n"
 
 
-def test_predict_equals_its_parts(run, folder, data, tmp_path):
-    run("--max-answer-tokens", 3, "--stride", 7)
+@pytest.mark.parametrize(
+    ("flags", "stride", "answer_tokens"),
+    [((), 128, 64), (("--stride", 7, "--max-answer-tokens", 3), 7, 3)],
+    ids=["defaults", "flags"],
+)
+def test_predict_equals_its_parts(run, tmp_path, flags, stride, answer_tokens):
+    contexts = (" ".join(CITIES[first:] + WORDS * 9 + COUNTRIES * 9) for first in range(9))
+    long = (Example(f"long {index}", "", "شهر کدام است؟", context, ()) for index, context in enumerate(contexts))
+    data = write_questions(tmp_path / "data.json", [*examples(), *long])
+    assert run("--data", data, *flags).status == 0
     questions = squad.read(data)
     model = random_model(bert.BertForQuestionAnswering, positions=256)
-    features = featurise(questions, tokenizer(tmp_path / "tokenizer"), 256, 7)
-    spans, _ = read(model, features, 8192, 3)
+    features = featurise(questions, tokenizer(tmp_path / "tokenizer"), 256, stride)
+    assert len(features) > len(questions), "some are read through windows"
+    spans, _ = read(model, features, 8192, answer_tokens)
     expected = {id: answer.text for id, answer in predictions(questions, features, spans).items()}
     assert json.loads((tmp_path / "out.json").read_text(encoding="utf-8")) == expected
 

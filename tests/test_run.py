@@ -1,5 +1,7 @@
 """Device, run folder, order of the data, the flags that a resumed run may change."""
 
+import os
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +11,21 @@ import pytest
 import torch
 
 from minitransformer.checkpoint import save_checkpoint
-from minitransformer.errors import RunError
+from minitransformer.errors import RunError, Stopped
 from minitransformer.parallel import ALONE
 from minitransformer.recipe import option
-from minitransformer.run import ahead, choose_device, chunks, command, epoch_order, fingerprint, open_run_folder, resume
+from minitransformer.run import (
+    Stop,
+    ahead,
+    choose_device,
+    chunks,
+    command,
+    due,
+    epoch_order,
+    fingerprint,
+    open_run_folder,
+    resume,
+)
 from tiny import files_under
 
 
@@ -65,6 +78,15 @@ def test_run_folder_that_cannot_be_made_is_named(tmp_path, out):
 def test_resume_finds_the_run(tmp_path):
     folder = open_run_folder(str(tmp_path), "demo", Settings(), resume=False)
     assert open_run_folder(str(tmp_path), "demo", Settings(), resume=True) == folder
+
+
+def test_resume_removes_what_a_killed_process_was_writing(tmp_path):
+    open_run_folder(str(tmp_path), "demo", Settings(), resume=False)
+    (tmp_path / "model").mkdir()
+    for name in (".log.csv.abcd1234.tmp", "model/.config.json.abcd1234.tmp"):
+        (tmp_path / name).touch()
+    open_run_folder(str(tmp_path), "demo", Settings(), resume=True)
+    assert files_under(tmp_path) == ["facts.json", "model", "recipe.toml"]
 
 
 def test_resume_needs_to_know_the_run():
@@ -185,6 +207,38 @@ def test_a_printed_command_can_be_pasted(tmp_path, monkeypatch):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     assert command("train_qa.py", "--resume") == "torchrun --nproc-per-node 2 train_qa.py --resume"
     assert "torchrun" not in command("-m", "qa.ask")
+
+
+@pytest.mark.parametrize(
+    ("flags", "going_on"),
+    [
+        (["--epochs", "3"], "--epochs 3 --resume --out runs/demo-qa"),
+        (["--out", "runs/demo-qa"], "--out runs/demo-qa --resume"),
+        (["--resume", "--out=runs/demo-qa"], "--resume --out=runs/demo-qa"),
+    ],
+)
+def test_a_run_that_stops_says_the_command_that_goes_on(monkeypatch, flags, going_on):
+    """With the folder that the run took where it was given none."""
+    monkeypatch.setattr(sys, "argv", ["train_qa.py", *flags])
+    with pytest.raises(Stopped, match=rf"stopped after step 5, .*; go on:  .* train_qa\.py {going_on}$"):
+        Stop().stop(5, Path("runs/demo-qa/checkpoints/step-0000005"))
+
+
+def test_a_second_signal_ends_the_process_at_once(monkeypatch):
+    ended = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    with Stop() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.signal == signal.SIGTERM
+        assert ended == []
+        signal.raise_signal(signal.SIGTERM)
+        assert ended == [128 + signal.SIGTERM]
+
+
+def test_what_is_due_every_few_steps_and_after_the_last():
+    assert [step for step in range(1, 11) if due(step, 4)] == [4, 8]
+    assert [step for step in range(1, 11) if due(step, 4, last=10)] == [4, 8, 10]
+    assert not any(due(step, 0, last=10) for step in range(1, 11))
 
 
 def test_epoch_order_is_a_permutation_that_seed_and_epoch_decide():

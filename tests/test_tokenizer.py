@@ -16,7 +16,7 @@ from qa import squad
 from tiny import SPECIALS, VOCABULARY, examples, rewrite_json, train_spiece, write_spiece, write_vocabulary
 from weights import save_pretrained
 from weights.new_tokenizer import learn_pieces
-from weights.tokenizer import load_tokenizer, special_tokens
+from weights.tokenizer import load_tokenizer, ordinary_ids, special_tokens
 
 TEXTS = [
     "",
@@ -204,6 +204,11 @@ def json_folder(tmp_path):
     (tmp_path / "json/config.json").write_text(json.dumps({"model_type": "bert", "vocab_size": len(VOCABULARY)}))
     (tmp_path / "json/vocab.txt").unlink(missing_ok=True)
     return tmp_path / "json"
+
+
+def test_ordinary_ids_are_all_but_the_special_ones(tmp_path):
+    tokenizer = load_tokenizer(write_vocabulary(tmp_path))
+    assert ordinary_ids(tokenizer) == list(range(len(SPECIALS), len(VOCABULARY)))
 
 
 def test_tokenizer_json_matches_hf(json_folder):

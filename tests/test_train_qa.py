@@ -1,7 +1,6 @@
 """train_qa.py as a user runs it: a run from end to end, stopped and resumed, and everything that it must refuse."""
 
 import contextlib
-import csv
 import errno
 import gzip
 import json
@@ -19,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import train_qa
-from minitransformer import checkpoint
+from minitransformer import bert, checkpoint
 from minitransformer import files as run_files
 from minitransformer.log import Log
 from minitransformer.run import epoch_order
@@ -27,7 +26,19 @@ from qa import metrics, squad
 from qa.features import collate, featurise
 from qa.squad import Answer, Example
 from tests import kill
-from tiny import Outcome, call, examples, files_under, rewrite_json, write_checkpoint, write_questions, write_vocabulary
+from tiny import (
+    Outcome,
+    call,
+    examples,
+    files_under,
+    last_line,
+    log_of,
+    rewrite_json,
+    stop_after,
+    write_checkpoint,
+    write_questions,
+    write_vocabulary,
+)
 from weights import load_pretrained, load_tokenizer
 
 CHECKOUT = Path(__file__).parents[1]
@@ -70,15 +81,6 @@ def train(tmp_path, data, weights):
     return run
 
 
-def log_of(folder: Path) -> list[dict[str, str]]:
-    """log.csv without the column that a clock decides."""
-    with (folder / "log.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    for row in rows:
-        del row["tokens_per_second"]
-    return rows
-
-
 # ---------------------------------------------------------------------------------------------------- a run
 
 
@@ -119,27 +121,40 @@ def test_train_qa_prints_the_running_mean_of_each_epoch(train, tmp_path):
         assert f"Epoch [{epoch}] Batch [2] - Loss = {mean:.4f}" in outcome.out
 
 
-def test_train_qa_learns(train, tmp_path):
+@pytest.fixture
+def learn(train, tmp_path):
+    """learn("--flag", value, ...): train until all questions are answered right."""
     calm = write_checkpoint(tmp_path / "calm", dropout=0.0, attention_dropout=0.0)
     flags = ("--epochs", 40, "--learning-rate", 5e-3, "--batch-size", 12, "--head-dropout", 0, "--checkpoint-every", 0)
-    assert train("--weights", calm, *flags).status == 0
+    return lambda *more: train("--weights", calm, *flags, *more)
+
+
+def test_train_qa_learns(learn, tmp_path):
+    assert learn().status == 0
     assert json.loads((tmp_path / "run/metrics.json").read_text())["exact"] == 100
     model = load_pretrained(tmp_path / "run/model", "question-answering", fresh_head=False)
     assert model.config.positions == 128
     assert load_tokenizer(tmp_path / "run/model").get_vocab_size() == model.config.vocabulary
 
 
-@pytest.mark.parametrize("schedule", ["step", "linear"])
-def test_train_qa_takes_the_steps_of_a_plain_loop(train, tmp_path, data, schedule):
-    """AdamW, clipping and the schedule by torch's own means, dropout off: the same losses."""
+@pytest.mark.parametrize(
+    ("schedule", "decay"), [("step", "--decay-all"), ("linear", "--decay-all"), ("linear", "--no-decay-all")]
+)
+def test_train_qa_takes_the_steps_of_a_plain_loop(train, tmp_path, data, schedule, decay):
+    """AdamW, its groups, clipping and the schedule by torch's own means, dropout off: the same losses."""
     calm = write_checkpoint(tmp_path / "calm", dropout=0.0, attention_dropout=0.0)
-    flags = ("--head-dropout", 0, "--schedule", schedule, "--warmup", 0.25, "--gamma", 0.5, "--weight-decay", 0.3)
-    assert train("--weights", calm, *flags, "--decay-all", "--clip-norm", 0.1, "--learning-rate", 3e-3).status == 0
+    flags = ("--head-dropout", 0, "--schedule", schedule, "--warmup", 0.25, "--gamma", 0.5, "--weight-decay", 3)
+    assert train("--weights", calm, *flags, decay, "--clip-norm", 0.1, "--learning-rate", 3e-3).status == 0
 
     torch.manual_seed(0)
     model = load_pretrained(calm, "question-answering")
     features = featurise(squad.read(data), load_tokenizer(calm), 64, 16)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.3)
+    decayed, spared = [], []
+    for name, parameter in model.named_parameters():
+        decays = decay == "--decay-all" or not (name.endswith("bias") or "norm" in name)
+        (decayed if decays else spared).append(parameter)
+    groups = [{"params": decayed, "weight_decay": 3.0}, {"params": spared, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=3e-3)
     if schedule == "step":
         scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=3, gamma=0.5)
     else:  # nine steps, of which the first two rise
@@ -163,6 +178,20 @@ def test_train_qa_takes_the_steps_of_a_plain_loop(train, tmp_path, data, schedul
     assert [float(row["loss"]) for row in log_of(tmp_path / "run")] == pytest.approx(losses, rel=1e-4)
 
 
+def test_train_qa_trains_and_evaluates_in_mixed_precision(train, tmp_path, monkeypatch):
+    monkeypatch.setattr("minitransformer.precision._sixteen_bits", lambda device: torch.bfloat16)
+    trained, evaluated = [], []
+    for precision in ("float32", "mixed"):
+        out = tmp_path / precision
+        assert train("--precision", precision, "--max-steps", 2, "--out", out).status == 0
+        trained.append([float(row["loss"]) for row in log_of(out)])
+        assert train("--precision", precision, "--epochs", 0, "--out", out / "untrained").status == 0
+        evaluated.append(json.loads((out / "untrained/metrics.json").read_text())["loss"])
+    for exact, mixed in (trained, evaluated):
+        assert mixed != exact
+        assert mixed == pytest.approx(exact, rel=0.05)
+
+
 def test_train_qa_has_its_own_dropout_before_the_head(train, tmp_path):
     calm = write_checkpoint(tmp_path / "calm", dropout=0.0, attention_dropout=0.0)
     losses = []
@@ -182,6 +211,26 @@ def test_train_qa_threshold_decides_what_has_no_answer(train, tmp_path, threshol
     assert scores["NoAns_exact"] == (100 if empty else 0)
 
 
+def test_train_qa_reports_the_best_spans_of_questions_that_it_declines_too(learn, tmp_path, data):
+    assert learn("--null-threshold", "-1e9", "--n-best", 3).status == 0
+    files = (tmp_path / f"run/{name}.json" for name in ("metrics", "nbest", "places"))
+    scores, nbest, places = (json.loads(file.read_text(encoding="utf-8")) for file in files)
+    assert scores["exact"] == 25, "a quarter has no answer"
+    assert scores["best_exact"] == 100, "with the best of thresholds"
+    assert {len(rows) for rows in nbest.values()} == {3 + 1}, 'three spans and "no answer"'
+    for example in squad.read(data):
+        best = next(row["text"] for row in nbest[example.id] if row["text"])
+        assert example.context.startswith(best, places[example.id])
+
+
+def test_train_qa_limits_the_length_of_answers(train, tmp_path, weights):
+    assert train("--epochs", 0, "--max-answer-tokens", 1).status == 0
+    tokenizer = load_tokenizer(weights)
+    nbest = json.loads((tmp_path / "run/nbest.json").read_text(encoding="utf-8"))
+    texts = [row["text"] for rows in nbest.values() for row in rows if row["text"]]
+    assert {len(tokenizer.encode(text, add_special_tokens=False).ids) for text in texts} == {1}
+
+
 def test_train_qa_draws_its_pictures(train, tmp_path, monkeypatch):
     monkeypatch.undo()
     assert train("--epochs", 1).status == 0
@@ -198,9 +247,28 @@ def test_train_qa_runs_from_its_own_recipe_alone(train, tmp_path):
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
 
 
-def test_train_qa_seed_changes_head_order_and_dropout(train, tmp_path):
-    assert train("--epochs", 1).status == train("--epochs", 1, "--seed", 1, "--out", tmp_path / "other").status == 0
-    assert log_of(tmp_path / "run") != log_of(tmp_path / "other")
+def test_train_qa_seed_changes_the_fresh_head(train, tmp_path):
+    for seed in (0, 1):
+        assert train("--epochs", 0, "--seed", seed, "--out", tmp_path / str(seed)).status == 0
+    models = [load_pretrained(tmp_path / str(seed) / "model", "question-answering") for seed in (0, 1)]
+    assert torch.equal(*(model.encoder.embeddings.token.weight for model in models))
+    assert not torch.equal(*(model.span.weight for model in models))
+
+
+def test_train_qa_seed_changes_order_and_dropout(train, tmp_path):
+    """Each alone: the head is the checkpoint's, the learning rate 0, and a single question has no order."""
+    losses = {}
+    for dropout, questions in ((0.0, 12), (0.0, 1), (0.1, 1)):
+        settings = {"dropout": dropout, "attention_dropout": dropout}
+        whole = write_checkpoint(tmp_path / f"dropout {dropout}", bert.BertForQuestionAnswering, **settings)
+        flags = ("--weights", whole, "--head-dropout", 0, "--learning-rate", 0, "--limit-train", questions)
+        for seed in (0, 1):
+            out = tmp_path / f"{dropout} {questions} {seed}"
+            assert train(*flags, "--epochs", 1, "--seed", seed, "--out", out).status == 0
+            losses[dropout, questions, seed] = [row["loss"] for row in log_of(out)]
+    assert losses[0.0, 12, 0] != losses[0.0, 12, 1], "the order"
+    assert losses[0.0, 1, 0] == losses[0.0, 1, 1], "nothing else"
+    assert losses[0.1, 1, 0] != losses[0.1, 1, 1], "dropout"
 
 
 def test_train_qa_limits_questions_and_steps(train, tmp_path):
@@ -243,19 +311,6 @@ def test_train_qa_reads_a_context_of_100_000_words_by_windows(train, tmp_path):
 
 
 # ---------------------------------------------------------------------------------------------------- resume
-
-
-def stop_after(step: int, monkeypatch) -> None:
-    """Ctrl-C right after the checkpoint of `step`, or before any."""
-    save = checkpoint.save_checkpoint
-
-    def save_and_stop(folder, saved_step, *given, **score):
-        path = save(folder, saved_step, *given, **score)
-        if saved_step == step:
-            raise KeyboardInterrupt
-        return path
-
-    monkeypatch.setattr(checkpoint, "save_checkpoint", save_and_stop)
 
 
 @pytest.mark.parametrize("recipe", ["modern", "parsbert"])
@@ -663,13 +718,6 @@ def test_train_qa_refuses_to_resume_what_is_no_run(train, tmp_path):
 def test_train_qa_refuses_to_resume_under_another_recipe(train):
     train("--epochs", 1)
     assert "the run began with epochs = 1, this command says 2" in train("--epochs", 2, "--resume").refusal()
-
-
-def last_line(outcome: Outcome) -> str:
-    """The error of a run that has begun: a progress bar stands before it."""
-    assert outcome.status == 2, outcome
-    assert "Traceback" not in outcome.err
-    return outcome.err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])

@@ -1,6 +1,5 @@
 """train_vit.py as a user runs it: both ways of computing a step, stopped and resumed, and what it must refuse."""
 
-import csv
 import dataclasses
 import json
 import shutil
@@ -15,13 +14,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import train_vit
-from minitransformer import checkpoint, recipe
+from minitransformer import recipe
 from minitransformer.optim import linear_rate
 from minitransformer.run import epoch_order
 from minitransformer.vit import VitConfig, VitForImageClassification
-from tiny import Outcome, call, files_under
+from tiny import Outcome, call, files_under, last_line, log_of, rewrite_json, stop_after
 from vision import demo, plots, trunk
-from vision.images import Preprocessing, normalise, prepare_all, read_folder, write_settings
+from vision.images import FILE, Preprocessing, normalise, prepare_all, read_folder, read_settings, write_settings
 from weights import load_pretrained, save_pretrained
 from weights.load import read_labels
 
@@ -103,15 +102,6 @@ def test_pictures_that_cannot_be_cut_into_patches_are_refused_before_the_trainin
     assert len((tmp_path / "run/log.csv").read_text().splitlines()) == 1
 
 
-def log_of(folder: Path) -> list[dict[str, str]]:
-    """log.csv without the column that a clock decides."""
-    with (folder / "log.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    for row in rows:
-        del row["images_per_second"]
-    return rows
-
-
 def losses_of(folder: Path) -> list[float]:
     return [float(row["loss"]) for row in log_of(folder)]
 
@@ -135,6 +125,7 @@ def test_train_vit_leaves_a_whole_run_folder(train, tmp_path):
     }  # fmt: skip
     assert not [name for name in files_under(folder) if "tmp" in name]
     assert read_labels(folder / "model") == list(CLASSES)
+    assert read_settings(folder / "model") == SETTINGS
 
     rows = log_of(folder)
     assert [row["step"] for row in rows] == [str(step) for step in range(1, 13)]  # 24 images by 6, three times
@@ -218,6 +209,36 @@ def test_train_vit_takes_the_steps_of_a_loop_with_hf_s_model(train, tmp_path, im
             torch.testing.assert_close(found[name], expected[name], rtol=1e-5, atol=1e-5)
 
 
+def test_train_vit_takes_the_steps_of_a_plain_loop(train, tmp_path, images):
+    """AdamW, its groups, the schedule and the smoothed labels by torch's own means: the same losses."""
+    flags = ("--beta2", 0.9, "--warmup", 0.25, "--weight-decay", 0.3, "--label-smoothing", 0.2, "--learning-rate", 0.02)
+    assert train("--epochs", 0, "--out", tmp_path / "start").status == 0  # the fresh classifier, as every seed 0 has it
+    assert train(*flags).status == 0
+    model = load_pretrained(tmp_path / "start/model", "image-classification", fresh_head=False)
+    decayed, spared = [], []
+    for name, parameter in model.named_parameters():
+        if name.startswith(("encoder.blocks.2.", "classifier.")):
+            (spared if name.endswith("bias") or "norm" in name else decayed).append(parameter)
+
+    data = read_folder(images, "train")
+    pixels, labels = normalise(prepare_all(data.pictures, SETTINGS), SETTINGS), torch.from_numpy(data.labels)
+    groups = [{"params": decayed, "weight_decay": 0.3}, {"params": spared, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=0.02, betas=(0.9, 0.9))
+    rates = [0, 1 / 3, 2 / 3, *(step / 9 for step in range(9, -1, -1))]  # twelve steps, of which the first three rise
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rates.__getitem__)
+    losses = []
+    for epoch in range(3):
+        for chosen in epoch_order(24, seed=0, epoch=epoch).split(6):
+            loss = nn.functional.cross_entropy(model(pixels[chosen]), labels[chosen], label_smoothing=0.2)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(decayed + spared, 1.0)
+            optimizer.step()
+            scheduler.step()
+            model.zero_grad()
+            losses.append(loss.item())
+    assert losses_of(tmp_path / "run") == pytest.approx(losses, rel=1e-3)
+
+
 def test_train_vit_parts_of_a_batch_add_up(train, tmp_path):
     train("--clip-norm", 0.1, "--label-smoothing", 0.1)
     train("--clip-norm", 0.1, "--label-smoothing", 0.1, "--micro-batch", 64, "--out", tmp_path / "whole")
@@ -265,17 +286,34 @@ def test_train_vit_augments_anew_in_every_epoch_and_not_what_it_validates(train,
     assert (tmp_path / "run/metrics.json").read_bytes() == (tmp_path / "plain/metrics.json").read_bytes()
 
 
+def kept(folder: Path) -> int:
+    """Files in the cache."""
+    return len(list((folder / "cache").iterdir()))
+
+
 def test_train_vit_keeps_the_trunk_in_a_file_for_a_later_run(train, tmp_path):
-    assert "goes to" in train("--cache-gb", 0).out
+    train("--cache-gb", 0)
     (path,) = (tmp_path / "cache").iterdir()
     again = train("--cache-gb", 0, "--out", tmp_path / "again")
     assert f"was kept by an earlier run, {path}" in again.out
+    assert kept(tmp_path) == 1
     assert losses_of(tmp_path / "again") == losses_of(tmp_path / "run")
     train("--out", tmp_path / "memory")
     assert losses_of(tmp_path / "memory") == losses_of(tmp_path / "run")
+    assert kept(tmp_path) == 1
 
-    Image.new("RGB", (12, 12)).save(next((tmp_path / "images/train/red").iterdir()))
-    assert "goes to" in train("--cache-gb", 0, "--out", tmp_path / "other").out
+
+def test_train_vit_does_not_take_the_trunk_of_other_pictures_or_settings(train, tmp_path, images, weights):
+    train("--cache-gb", 0, "--epochs", 1)
+    assert kept(tmp_path) == 1
+    train("--cache-gb", 0, "--epochs", 1, "--tf32", "--out", tmp_path / "tf32")
+    assert kept(tmp_path) == 2
+    rewrite_json(weights / FILE, image_mean=[0.4, 0.4, 0.4])
+    train("--cache-gb", 0, "--epochs", 1, "--out", tmp_path / "mean")
+    assert kept(tmp_path) == 3
+    Image.new("RGB", (12, 12)).save(images / "train/red/0.png")
+    train("--cache-gb", 0, "--epochs", 1, "--out", tmp_path / "pictures")
+    assert kept(tmp_path) == 4
 
 
 def test_train_vit_runs_the_frozen_trunk_in_mixed_precision_too(train, tmp_path, monkeypatch):
@@ -289,7 +327,7 @@ def test_train_vit_runs_the_frozen_trunk_in_mixed_precision_too(train, tmp_path,
         assert train(*flags, "--precision", precision, "--out", tmp_path / name).status == 0
     half = len(seen) // 2
     assert seen == [True] * half + [False] * half
-    assert len(list((tmp_path / "cache").glob("*.safetensors"))) == 2
+    assert kept(tmp_path) == 2
     mixed, exact = losses_of(tmp_path / "mixed"), losses_of(tmp_path / "exact")
     assert mixed != exact
     assert mixed == pytest.approx(exact, rel=0.05)
@@ -352,19 +390,6 @@ def test_train_vit_draws_without_a_loss_and_without_a_mistake(train, tmp_path, m
 # ---------------------------------------------------------------------------------------------------- resume
 
 
-def stop_after(step: int, monkeypatch) -> None:
-    """Ctrl-C right after the checkpoint of `step`."""
-    save = checkpoint.save_checkpoint
-
-    def save_and_stop(folder, saved_step, *given, **score):
-        path = save(folder, saved_step, *given, **score)
-        if saved_step == step:
-            raise KeyboardInterrupt
-        return path
-
-    monkeypatch.setattr(checkpoint, "save_checkpoint", save_and_stop)
-
-
 @pytest.mark.parametrize(
     "flags",
     [(), ("--cache-gb", 0), ("--augment",), ("--trainable", "all", "--no-trunk-cache"), ("--validate-every", 3)],
@@ -387,6 +412,21 @@ def test_resumed_run_is_bit_for_bit_the_run_that_never_stopped(train, tmp_path, 
     for name in files_under(tmp_path / "straight"):
         if (tmp_path / "straight" / name).is_file() and name not in ("log.csv", "report.html"):  # they tell the speed
             assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes(), name
+
+
+def test_the_model_that_is_written_is_the_best_in_validation(train, tmp_path, monkeypatch):
+    evaluate, grades, losses = train_vit.evaluate, iter([10.0, 50.0, 20.0]), []
+
+    def graded(*given):
+        scores, logits = evaluate(*given)
+        losses.append(scores["loss"])
+        return scores | {"accuracy": next(grades, scores["accuracy"])}, logits
+
+    monkeypatch.setattr(train_vit, "evaluate", graded)
+    outcome = train("--validate-every", 4)
+    assert "the best was step-0000008 (50.0000): its weights are kept" in outcome.out
+    assert len(set(losses[:3])) == 3, "after steps 4, 8 and 12"
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["loss"] == pytest.approx(losses[1])
 
 
 def test_resumed_run_that_was_finished_is_evaluated_again_without_the_trunk(train, tmp_path):
@@ -438,13 +478,6 @@ def test_train_vit_validates_on_fewer_classes_than_it_trains(train, tmp_path, im
     scores = json.loads((tmp_path / "run/metrics.json").read_text())
     assert set(scores["per_class"]) == {"blue", "green"}
     assert sum(scores["confusion"][2]) == 0
-
-
-def last_line(outcome: Outcome) -> str:
-    """The error of a run that has begun: a progress bar stands before it."""
-    assert outcome.status == 2, outcome
-    assert "Traceback" not in outcome.err
-    return outcome.err.splitlines()[-1]
 
 
 def test_train_vit_names_a_full_disk_while_caching(train, tmp_path):

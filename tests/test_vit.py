@@ -14,6 +14,7 @@ from tiny import change_tensors, rewrite_json
 from weights import load_pretrained, save_pretrained
 from weights.compare import compare, compare_models, first_difference, main, random_inputs
 from weights.load import read_labels
+from weights.new_model import new_classifier
 
 SMALL = {
     "image_size": 32,
@@ -130,6 +131,17 @@ def test_deit_small_has_22_million_parameters():
         model = DeitWithTeacher(VitConfig(width=384, heads=6, ffn_width=1536, distilled=True, classes=1000))
     assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, 1) == 22.4
     assert model.encoder.embeddings.position.shape[1] == 198
+
+
+def test_a_new_model_has_weights_of_the_deviation_asked_for_and_nothing_in_its_biases():
+    model = new_classifier(width=64, layers=2, heads=2, ffn_width=128, image_size=32, initializer_range=0.05)
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            assert not parameter.any(), name
+        elif "norm" in name:
+            assert (parameter == 1).all(), name
+        elif parameter.numel() > 1000:  # enough to tell
+            assert parameter.std().item() == pytest.approx(0.05, rel=0.1), name
 
 
 def test_a_cpu_takes_as_many_images_at_once_as_its_cache_holds():

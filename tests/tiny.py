@@ -1,20 +1,24 @@
 """A tiny checkpoint and a tiny data set, made in a moment, and commands called without a new Python for each."""
 
 import contextlib
+import csv
 import io
 import json
+import os
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from sentencepiece import SentencePieceTrainer
 from tokenizers import Tokenizer
 
-from minitransformer import bert
+from minitransformer import bert, checkpoint
 from qa import squad
 from qa.squad import Answer, Example
 from weights import save_pretrained
@@ -158,6 +162,45 @@ def write_questions(path: Path, questions: list[Example] | None = None) -> Path:
 def files_under(folder: Path) -> list[str]:
     """Every file and folder, hidden ones too."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def log_of(folder: Path) -> list[dict[str, str]]:
+    """A run's log.csv without the column that a clock decides."""
+    with (folder / "log.csv").open(encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file)
+        return [{name: value for name, value in row.items() if not name.endswith("_per_second")} for row in rows]
+
+
+def last_line(outcome: Outcome) -> str:
+    """The error of a run that has begun: a progress bar stands before it."""
+    assert outcome.status == 2, outcome
+    assert "Traceback" not in outcome.err
+    return outcome.err.splitlines()[-1]
+
+
+def stop_after(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C right after the checkpoint of `step`."""
+    save = checkpoint.save_checkpoint
+
+    def save_and_stop(folder: Path, saved_step: int, *given: Any, **score: Any) -> Path:
+        path = save(folder, saved_step, *given, **score)
+        if saved_step == step:
+            raise KeyboardInterrupt
+        return path
+
+    monkeypatch.setattr(checkpoint, "save_checkpoint", save_and_stop)
+
+
+def record_syncs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """From here on, "file" or "folder" for each that is made durable."""
+    synced, sync = [], os.fsync
+
+    def sync_and_record(descriptor: int) -> None:
+        sync(descriptor)
+        synced.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+
+    monkeypatch.setattr(os, "fsync", sync_and_record)
+    return synced
 
 
 def rewrite_json(path: Path, **changes: Any) -> None:
