@@ -51,7 +51,7 @@ def answer(
 
 def windows(model: nn.Module, tokenizer: Tokenizer, context: str, question: str) -> tuple[Example, list[Feature]]:
     """The question with each window of the passage, as the model reads them. Raises DataError on what it cannot."""
-    question = question.strip()
+    question = question.lstrip()
     if len(question) > LONGEST_QUESTION:
         raise DataError(f"the question is {len(question):,} characters long: shorten it")
     check(question, "question")
