@@ -10,7 +10,7 @@ from typing import NamedTuple
 from minitransformer.page import Html, escape, join, tag
 
 WIDTH, HEIGHT = 480, 280  # units of the drawing: pixels on a wide screen, less on a telephone
-LEFT, RIGHT, TOP, BOTTOM = 70, 14, 12, 48  # margins that hold the axes' numbers and names
+LEFT, RIGHT, TOP, BOTTOM = 70, 26, 12, 48  # margins that hold the axes' numbers and names
 TICKS = 5  # about so many numbers on an axis
 COLOURS = 4  # --series0 ... in the page's style
 
