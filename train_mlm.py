@@ -109,9 +109,8 @@ def main() -> None:
     facts = {"training data": run.fingerprint(pieces), "validation data": run.fingerprint(valid_pieces),
              "processes": world.size}  # fmt: skip
     folder = world.from_first(lambda: run.open_run_folder(job.out, name, job, job.resume, job.may_change, facts))
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    print(f"{parameters:,} parameters, {tokenizer.get_vocab_size():,} tokens in the vocabulary; {len(pieces):,} texts "
-          f"to learn from; everything goes to {folder}/", flush=True)  # fmt: skip
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {tokenizer.get_vocab_size():,} tokens in the "
+          f"vocabulary; {len(pieces):,} texts to learn from; everything goes to {folder}/", flush=True)  # fmt: skip
     if precision.remark:
         print(precision.remark)
 
