@@ -253,12 +253,13 @@ def _check_same_recipe(written: Path, settings: Any, may_change: list[str]) -> N
 
 def _check_same_facts(written: Path, facts: Mapping[str, str | int]) -> None:
     try:
-        before = json.loads(written.read_text(encoding="utf-8"))
-        began = {name: before[name] for name in facts}
+        recorded = json.loads(written.read_text(encoding="utf-8"))
+        began = {name: recorded[name] for name in facts}
     except (OSError, ValueError, RecursionError, LookupError, TypeError) as error:
         raise RunError(f"{written}: not what was written ({error}); the run cannot be resumed") from error
     for name, now in facts.items():
         if began[name] != now:
+            before, after = (str(fact)[:12] for fact in (began[name], now))  # enough of a hash to tell it by
             raise RunError(
-                f"{written}: the run began with {name} {began[name]}, now it is {now}; resume with what it began with"
+                f"{written}: the run began with {name} {before}, now it is {after}; resume with what it began with"
             )
