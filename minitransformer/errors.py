@@ -69,6 +69,11 @@ def command_line(main: Callable[[], None]) -> Callable[[], None]:
     return wrapped
 
 
+def is_unicode(text: str) -> bool:
+    """Whether it can be written as UTF-8. Python makes half characters of bytes that are none, in a file's name say."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def printable(text: str) -> str:
     """The text on one line, without the characters that command a terminal or turn the direction of writing.
 

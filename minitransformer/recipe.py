@@ -14,7 +14,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from minitransformer.errors import RecipeError
+from minitransformer.errors import RecipeError, is_unicode
 from minitransformer.flags import FlagParser, nearest
 
 FOLDER = Path(__file__).parents[1] / "recipes"
@@ -84,7 +84,7 @@ def _typed(field: dataclasses.Field, value: Any, place: str) -> Any:
         value = float(value)
     if type(value) is not field.type or (field.type is float and not math.isfinite(value)):
         raise RecipeError(f"{place}: {value!r} is not {_kind(field)}")
-    if field.type is str and not _is_unicode(value):  # a file name of another encoding
+    if field.type is str and not is_unicode(value):  # a file name of another encoding
         raise RecipeError(f"{place}: {value!r} is not UTF-8")
     smallest = field.metadata.get("at_least")
     if smallest is not None and value < smallest:
@@ -105,10 +105,6 @@ def option(default: Any, text: str, **limits: Any) -> Any:
 
 def _kind(field: dataclasses.Field) -> str:
     return {int: "a whole number", float: "a finite number", str: "a text", bool: "true or false"}[field.type]
-
-
-def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _toml(value: Any) -> str:

@@ -18,7 +18,7 @@ from typing import NamedTuple, TextIO
 from tokenizers import Tokenizer
 from torch import nn
 
-from minitransformer.errors import DataError, UserError, command_line, printable
+from minitransformer.errors import DataError, UserError, command_line, is_unicode, printable
 from minitransformer.flags import FlagParser, nearest
 from qa import squad
 from qa.features import LONGEST_QUESTION, Feature, featurise, pair_template
@@ -67,7 +67,7 @@ def windows(model: nn.Module, tokenizer: Tokenizer, context: str, question: str)
 def check(text: str, name: str) -> None:
     if not text.strip():
         raise DataError(f"the {name} is empty: write one")
-    if any("\ud800" <= character <= "\udfff" for character in text):  # a byte that is no character, as Python reads it
+    if not is_unicode(text):
         raise DataError(f"the {name} is not UTF-8: convert it")
 
 

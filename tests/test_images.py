@@ -333,7 +333,7 @@ def test_folders_that_are_none_are_refused(tmp_path):
         read_folder(tmp_path, "train")
     odd = tmp_path / "train" / os.fsdecode(b"caf\xe9")
     odd.mkdir()
-    with pytest.raises(DataError, match=r"train: the name of the class 'caf\\udce9' cannot be printed; rename"):
+    with pytest.raises(DataError, match=r"train: the name of the class 'caf\\udce9' is not UTF-8; rename"):
         read_folder(tmp_path, "train")
     odd.rmdir()
     (tmp_path / "test/bird").mkdir()

@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from minitransformer import files
-from minitransformer.errors import DataError, WeightsError, printable
+from minitransformer.errors import DataError, WeightsError, is_unicode
 from weights import timm
 from weights.find import find_folder
 from weights.folder import read_json
@@ -345,6 +345,6 @@ def _classes(folder: Path) -> list[str]:
     if not names:
         raise DataError(f"{folder}: no folders of classes in it: pictures go to {folder}/CLASS/")
     for name in names:
-        if printable(name) != name:  # no letters in UTF-8, or a line break: neither a table nor JSON can take it
-            raise DataError(f"{folder}: the name of the class {name!r} cannot be printed; rename its folder")
+        if not is_unicode(name):
+            raise DataError(f"{folder}: the name of the class {name!r} is not UTF-8; rename its folder")
     return names
