@@ -431,3 +431,10 @@ def test_architectures_that_are_no_list_name_no_task(hf_folder, named):
     _, folder = hf_folder("encoder")
     rewrite_json(folder / "config.json", architectures=named)
     assert default_task(folder, read_config(folder)[0], "none") == "none"
+
+
+def test_a_byte_order_mark_before_config_json_is_no_damage(hf_folder):
+    theirs, folder = hf_folder("encoder")
+    path = folder / "config.json"
+    path.write_text("\ufeff" + path.read_text(encoding="utf-8"), encoding="utf-8")
+    torch.testing.assert_close(outputs(load_pretrained(folder, "encoder")), outputs(theirs), rtol=1e-5, atol=1e-5)

@@ -18,6 +18,7 @@ import tiny
 import train_mlm
 import train_qa
 import train_vit
+from minitransformer.errors import RunError
 from minitransformer.parallel import ALONE, World, join
 
 ROOT = Path(__file__).parents[1]
@@ -186,6 +187,14 @@ def test_every_item_is_one_process_s():
 def test_one_process_s_flag_counts_for_all(monkeypatch):
     monkeypatch.setattr(World, "gather", lambda world, flag: [flag, True])
     assert World(0, 2).any(0) is True
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    for name, value in (("WORLD_SIZE", "2"), ("RANK", "1"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(RunError, match="2 processes or more, and torch sees 1 GPUs here; start one process for each"):
+        join("cuda")
 
 
 def test_alone_nothing_is_sent(monkeypatch):
