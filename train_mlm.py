@@ -106,8 +106,7 @@ def main() -> None:
         raise RunError(f"max_length {job.max_length}: the model has {model.config.positions} positions")
     pieces = cut(documents, tokenizer, job.max_length)
     valid_pieces = cut(held_out, tokenizer, job.max_length)
-    facts = {"training data": run.fingerprint(pieces), "validation data": run.fingerprint(valid_pieces),
-             "processes": world.size}  # fmt: skip
+    facts = run.facts(run.fingerprint(pieces), run.fingerprint(valid_pieces), world)
     folder = world.from_first(lambda: run.open_run_folder(job.out, name, job, job.resume, job.may_change, facts))
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {tokenizer.get_vocab_size():,} tokens in the "
           f"vocabulary; {len(pieces):,} texts to learn from; everything goes to {folder}/", flush=True)  # fmt: skip

@@ -96,8 +96,7 @@ def main() -> None:
     valid_features = featurise(valid_examples, tokenizer, job.max_length, stride)
     if job.max_length > model.config.positions:
         raise RunError(f"max_length {job.max_length}: {job.weights} has {model.config.positions} positions; lower it")
-    facts = {"training data": run.fingerprint(train_features), "validation data": run.fingerprint(valid_features),
-             "processes": world.size}  # fmt: skip
+    facts = run.facts(run.fingerprint(train_features), run.fingerprint(valid_features), world)
     folder = world.from_first(lambda: run.open_run_folder(job.out, name, job, job.resume, job.may_change, facts))
     if world.first:
         report.write_data(folder, train_examples, train_features, valid_examples, valid_features)

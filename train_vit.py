@@ -97,8 +97,7 @@ def main() -> None:
     model, settings = open_model(job, len(train_set.classes))
     freeze(model.to(precision.device), job.trainable)
     hold_key_biases(model)
-    facts = {"training data": train_set.fingerprint(), "validation data": valid_set.fingerprint(),
-             "processes": world.size}  # fmt: skip
+    facts = run.facts(train_set.fingerprint, valid_set.fingerprint, world)
     folder = world.from_first(lambda: run.open_run_folder(job.out, name, job, job.resume, job.may_change, facts))
     print(f"{job.weights}: {len(train_set):,} images to train on, {len(valid_set):,} to validate, "
           f"{len(train_set.classes)} classes; everything goes to {folder}/", flush=True)  # fmt: skip
@@ -150,7 +149,8 @@ def train(
         run.compile_layers(model)
 
     model.train()
-    mine = images.take(range(world.rank, len(images), world.size))  # the images that this process sees, now and later
+    # The images that this process sees, now and later; all of them are not copied, nor hashed anew.
+    mine = images if world.size == 1 else images.take(range(world.rank, len(images), world.size))
     logits_of = to_logits(model, mine, settings, job, precision) if done < steps and len(mine) else None
     with run.Stop() as stop, run.progress("training", done, steps, world) as bar:
         for step in range(done, steps):
@@ -203,7 +203,7 @@ def to_logits(model: nn.Module, images: Images, settings: Preprocessing, job: Re
     }
     hindrance = next((text for text, holds in hindrances.items() if holds), None)
     if hindrance is None:
-        inputs = repr((settings, precision.dtype, job.tf32, device.type, torch.__version__)), images.fingerprint()
+        inputs = repr((settings, precision.dtype, job.tf32, device.type, torch.__version__)), images.fingerprint
         with precision.autocast():
             rows = open_cache(
                 model, first, lambda chosen: pixels(images.take(chosen), settings, config.patch).to(device),

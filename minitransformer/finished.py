@@ -29,22 +29,17 @@ class Finished(NamedTuple):
         ]
 
 
-PAGES = {  # the job -> a field that its recipe alone has, and what makes a page of its runs
-    "train_qa.py": ("null_threshold", "python -m qa.report"),
-    "train_vit.py": ("trainable", "python -m vision.report"),
-    "train_mlm.py": ("mask_rate", "nothing"),
-}
+def read(folder: str | Path, job: str, field: str) -> Finished:
+    """What a run of `job` leaves behind. Raises RunError where the folder holds no such run, ended and whole.
 
-
-def read(folder: str | Path, job: str) -> Finished:
-    """What a run of `job` leaves behind. Raises RunError where the folder holds no such run, ended and whole."""
+    field: one of the recipe's that no other job has.
+    """
     folder = Path(folder)
     if not (folder / "recipe.toml").is_file():
         raise RunError(f"{folder}: no run in it; give a folder with recipe.toml, as runs/demo-qa")
     recipe = _read_recipe(folder / "recipe.toml")
-    for other, (field, page) in PAGES.items():
-        if field in recipe and other != job:
-            raise RunError(f"{folder}: a run of {other}, not of {job}; {page} makes a page of it")
+    if field not in recipe:
+        raise RunError(f"{folder}: no run of {job}, its recipe has no {field}; give a folder of such a run")
     if not (folder / "metrics.json").is_file():
         raise RunError(f"{folder}: the run has not ended, metrics.json is missing; go on with it by --resume")
     return Finished(folder, recipe, _read_log(folder / "log.csv"), read_json(folder / "metrics.json"))

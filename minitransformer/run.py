@@ -56,8 +56,7 @@ def open_run_folder(
     """The folder of a run, made with recipe.toml and facts.json in it, or found again, and then not changed.
 
     out: its path; "" takes the first free one of runs/NAME, runs/NAME-2, ... may_change: names of the recipe's fields
-    that a resumed run may have otherwise, with commas between. facts: what no recipe says and yet must be the same
-    when the run goes on, the hashes of its data say.
+    that a resumed run may have otherwise, with commas between. facts: see `facts`.
     Raises RunError when a run would be overwritten, or resumed under another recipe or other facts than it began with.
     """
     if resume and not out:
@@ -173,6 +172,11 @@ def fingerprint(rows: Iterable[Iterable]) -> str:
         for value in row:
             total.update(np.ascontiguousarray(value).tobytes())
     return total.hexdigest()
+
+
+def facts(training: str, validation: str, world: World) -> dict[str, str | int]:
+    """What no recipe says of a run, and yet must be the same when it goes on: the hashes of its data, its processes."""
+    return {"training data": training, "validation data": validation, "processes": world.size}
 
 
 class Stop:

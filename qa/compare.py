@@ -9,7 +9,7 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
-from minitransformer import chart, files, finished
+from minitransformer import chart, files
 from minitransformer.chart import Series
 from minitransformer.errors import RunError, command_line, printable
 from minitransformer.finished import Finished
@@ -117,7 +117,7 @@ def main() -> None:
     if args.out:
         files.check_writable(Path(args.out))
 
-    runs = [finished.read(folder, "train_qa.py") for folder in args.runs]
+    runs = [report.read_run(folder) for folder in args.runs]
     names = [run.name for run in runs]
     if len(set(names)) < len(names):  # a/run and b/run
         names = args.runs

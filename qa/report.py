@@ -87,9 +87,14 @@ def _facts(examples: Sequence[Example], features: Sequence[Feature]) -> dict[str
     }
 
 
+def read_run(folder: str | Path) -> Finished:
+    """A finished run of train_qa.py. Raises RunError where the folder holds none."""
+    return finished.read(folder, "train_qa.py", "null_threshold")
+
+
 def write(folder: str | Path) -> Path:
     """Write report.html from what the run folder holds, and say where. Raises RunError where something is missing."""
-    run = finished.read(folder, "train_qa.py")
+    run = read_run(folder)
     path = run.folder / "report.html"
     try:
         made = build(run)

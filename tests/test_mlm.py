@@ -241,13 +241,9 @@ def test_it_takes_the_steps_of_a_plain_loop(tmp_path: Path) -> None:
     pieces = cut(read_documents("demo", "train", 24), tokenizer, max_length=192)
     assert len(pieces) == 24
     hiding = train_mlm.masking_for(tokenizer, train_mlm.Recipe(mask_rate=0.25))
-    parameters = dict(model.named_parameters())
-    spared = [parameter for name, parameter in parameters.items() if name.endswith("bias") or "norm" in name]
-    decayed = [parameter for name, parameter in parameters.items() if not (name.endswith("bias") or "norm" in name)]
-    groups = [{"params": decayed, "weight_decay": 0.3}, {"params": spared, "weight_decay": 0.0}]
+    groups = tiny.groups_by_name(model.named_parameters(), weight_decay=0.3)
     optimizer = torch.optim.AdamW(groups, lr=0.03, betas=(0.9, 0.9))
-    rates = [0, 1 / 3, 2 / 3, *(step / 9 for step in range(9, -1, -1))]  # twelve steps, of which the first three rise
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rates.__getitem__)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, tiny.TWELVE_RATES.__getitem__)
     expected = []
     for epoch in range(2):
         for chosen in epoch_order(24, seed=0, epoch=epoch).split(4):

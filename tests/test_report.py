@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 import tiny
-from minitransformer import finished
 from minitransformer.chart import Series, chart, ticks
 from minitransformer.errors import RunError
 from qa import compare, metrics, question_words, report, squad
@@ -30,7 +29,7 @@ EVIL = '</p><script>alert("x")</script><img src=x onerror=y>'
 def write_run(folder: Path, examples: list[Example], wrong: tuple[str, ...] = (), **recipe: str) -> Path:
     """A run that answers rightly, except for the ids in `wrong`, on which it does the opposite."""
     folder.mkdir()
-    fields = {"weights": "parsbert", "train": "train.json", "valid": "valid.json"} | recipe
+    fields = {"weights": "parsbert", "train": "train.json", "valid": "valid.json", "null_threshold": 0.0} | recipe
     (folder / "recipe.toml").write_text("".join(f"{k} = {json.dumps(v)}\n" for k, v in fields.items()))
     (folder / "log.csv").write_text(LOG.format("tokens"))
     answers = {}
@@ -73,7 +72,7 @@ def test_the_page_tells_scores_losses_and_what_is_known_of_the_data(tmp_path):
     assert "Right: 10 of 10" in made
     assert "Wrong: 2 of 2" in made
     assert 'training</td><td dir="ltr">train.json</td><td class="number">12</td>' in report.build(
-        finished.read(folder, "train_qa.py")
+        report.read_run(folder)
     )
 
 
@@ -120,7 +119,7 @@ def test_gold_and_answer_are_marked_where_they_stand_and_where_they_overlap():
 def test_the_threshold_curve_agrees_with_the_metric(tmp_path, monkeypatch):
     drawn = {}
     monkeypatch.setattr(report.chart, "chart", lambda *given, **more: drawn.update(series=given[3]) or report.Html(""))
-    run = finished.read(write_run(tmp_path / "run", tiny.examples(), wrong=("q1", "q3")), "train_qa.py")
+    run = report.read_run(write_run(tmp_path / "run", tiny.examples(), wrong=("q1", "q3")))
     questions = report.read_questions(run)
     report.threshold(run, questions)
     assert [x for x, _ in drawn["series"][0].points] == [-2.0, 2.0]
@@ -142,13 +141,8 @@ def test_the_threshold_curve_agrees_with_the_metric(tmp_path, monkeypatch):
         ("places.json", None, "there is no such file; was the run made by an older version? Run it again"),
         ("null_odds.json", "[", "not JSON"),
         ("valid.json", None, "no such file"),
-        ("recipe.toml", "train = 'x'", "its files are not what a run writes ('weights'); run it again"),
-        (
-            "recipe.toml",
-            "trainable = 'all'",
-            "a run of train_vit.py, not of train_qa.py; python -m vision.report makes",
-        ),
-        ("recipe.toml", "mask_rate = 0.1", "a run of train_mlm.py, not of train_qa.py; nothing makes a page of it"),
+        ("recipe.toml", "null_threshold = 0", "its files are not what a run writes ('weights'); run it again"),
+        ("recipe.toml", "trainable = 'all'", "no run of train_qa.py, its recipe has no null_threshold"),
     ],
 )
 def test_what_a_run_folder_lacks_is_said_in_one_line(tmp_path, name, content, said):
@@ -199,7 +193,7 @@ def test_compare_refuses_runs_on_other_questions_and_a_single_run(tmp_path):
 def test_the_vision_page_tells_accuracy_classes_and_mistakes(tmp_path):
     folder, classes = tmp_path / "run", ("cat", EVIL, "گربه")
     folder.mkdir()
-    (folder / "recipe.toml").write_text('weights = "demo-deit"\n')
+    (folder / "recipe.toml").write_text('weights = "demo-deit"\ntrainable = "all"\n')
     (folder / "log.csv").write_text(LOG.format("images"))
     scores = {"accuracy": 50.0, "loss": 0.5, "total": 4, "per_class": {"cat": 100.0, EVIL: 0.0, "گربه": 50.0},
               "confusion": [[1, 0, 0], [0, 0, 1], [1, 0, 1]]}  # fmt: skip
@@ -249,7 +243,7 @@ def test_a_chart_draws_finite_points_and_names_its_axes_and_series():
 
 def test_reading_a_folder_that_holds_no_run_is_refused(tmp_path):
     with pytest.raises(RunError, match="no run in it"):
-        finished.read(tmp_path, "train_qa.py")
+        report.read_run(tmp_path)
 
 
 def test_the_questions_are_kept_as_they_were_given(tmp_path):

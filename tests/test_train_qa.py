@@ -31,6 +31,7 @@ from tiny import (
     call,
     examples,
     files_under,
+    groups_by_name,
     last_line,
     log_of,
     rewrite_json,
@@ -149,11 +150,8 @@ def test_train_qa_takes_the_steps_of_a_plain_loop(train, tmp_path, data, schedul
     torch.manual_seed(0)
     model = load_pretrained(calm, "question-answering")
     features = featurise(squad.read(data), load_tokenizer(calm), 64, 16)
-    decayed, spared = [], []
-    for name, parameter in model.named_parameters():
-        decays = decay == "--decay-all" or not (name.endswith("bias") or "norm" in name)
-        (decayed if decays else spared).append(parameter)
-    groups = [{"params": decayed, "weight_decay": 3.0}, {"params": spared, "weight_decay": 0.0}]
+    whole = [{"params": list(model.parameters()), "weight_decay": 3.0}]
+    groups = whole if decay == "--decay-all" else groups_by_name(model.named_parameters(), weight_decay=3.0)
     optimizer = torch.optim.AdamW(groups, lr=3e-3)
     if schedule == "step":
         scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=3, gamma=0.5)

@@ -18,7 +18,17 @@ from minitransformer import recipe
 from minitransformer.optim import linear_rate
 from minitransformer.run import epoch_order
 from minitransformer.vit import VitConfig, VitForImageClassification
-from tiny import Outcome, call, files_under, last_line, log_of, rewrite_json, stop_after
+from tiny import (
+    TWELVE_RATES,
+    Outcome,
+    call,
+    files_under,
+    groups_by_name,
+    last_line,
+    log_of,
+    rewrite_json,
+    stop_after,
+)
 from vision import demo, plots, trunk
 from vision.images import FILE, Preprocessing, normalise, prepare_all, read_folder, read_settings, write_settings
 from weights import load_pretrained, save_pretrained
@@ -215,23 +225,17 @@ def test_train_vit_takes_the_steps_of_a_plain_loop(train, tmp_path, images):
     assert train("--epochs", 0, "--out", tmp_path / "start").status == 0  # the fresh classifier, as every seed 0 has it
     assert train(*flags).status == 0
     model = load_pretrained(tmp_path / "start/model", "image-classification", fresh_head=False)
-    decayed, spared = [], []
-    for name, parameter in model.named_parameters():
-        if name.startswith(("encoder.blocks.2.", "classifier.")):
-            (spared if name.endswith("bias") or "norm" in name else decayed).append(parameter)
-
+    trained = [(n, p) for n, p in model.named_parameters() if n.startswith(("encoder.blocks.2.", "classifier."))]
     data = read_folder(images, "train")
     pixels, labels = normalise(prepare_all(data.pictures, SETTINGS), SETTINGS), torch.from_numpy(data.labels)
-    groups = [{"params": decayed, "weight_decay": 0.3}, {"params": spared, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=0.02, betas=(0.9, 0.9))
-    rates = [0, 1 / 3, 2 / 3, *(step / 9 for step in range(9, -1, -1))]  # twelve steps, of which the first three rise
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rates.__getitem__)
+    optimizer = torch.optim.AdamW(groups_by_name(trained, weight_decay=0.3), lr=0.02, betas=(0.9, 0.9))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, TWELVE_RATES.__getitem__)
     losses = []
     for epoch in range(3):
         for chosen in epoch_order(24, seed=0, epoch=epoch).split(6):
             loss = nn.functional.cross_entropy(model(pixels[chosen]), labels[chosen], label_smoothing=0.2)
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(decayed + spared, 1.0)
+            torch.nn.utils.clip_grad_norm_([parameter for _, parameter in trained], 1.0)
             optimizer.step()
             scheduler.step()
             model.zero_grad()

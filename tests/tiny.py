@@ -220,3 +220,14 @@ def change_tensors(folder: Path, change: Callable[[dict], dict]) -> None:
     """Rewrite model.safetensors by `change`, which gets the tensors by name."""
     tensors = load_file(folder / "model.safetensors")
     save_file(change(tensors), folder / "model.safetensors", metadata={"format": "pt"})
+
+
+TWELVE_RATES = [0, 1 / 3, 2 / 3, *(step / 9 for step in range(9, -1, -1))]  # of steps of which the first three rise
+
+
+def groups_by_name(parameters: Iterable[tuple[str, torch.nn.Parameter]], weight_decay: float) -> list[dict[str, Any]]:
+    """AdamW's groups, in which biases and norms, known by their names, do not decay."""
+    decayed, spared = [], []
+    for name, parameter in parameters:
+        (spared if name.endswith("bias") or "norm" in name else decayed).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]

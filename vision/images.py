@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -302,6 +303,7 @@ class Images:
         labels = np.array([numbers[label] for label in kept.labels.tolist()], dtype=np.int64)
         return dataclasses.replace(kept, labels=labels, classes=names)
 
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the labels and of the pictures, an array's numbers or the contents of files, in their order."""
         digest = hashlib.sha256(self.labels.tobytes())

@@ -73,7 +73,7 @@ def _png(images: Images, number: int) -> str:
 
 def write(folder: str | Path) -> Path:
     """Write report.html from what the run folder holds, and say where. Raises RunError where something is missing."""
-    run = finished.read(folder, "train_vit.py")
+    run = finished.read(folder, "train_vit.py", "trainable")
     path = run.folder / "report.html"
     pictures = run.folder / "pictures.json"
     try:
