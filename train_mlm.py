@@ -17,14 +17,23 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import nn
 
-from minitransformer import checkpoint, files, parallel, recipe, run
-from minitransformer.errors import DataError, RecipeError, RunError, command_line
-from minitransformer.log import Log
-from minitransformer.masking import HiddenWords, Masking
-from minitransformer.optim import linear_rate, parameter_groups, set_rate
-from minitransformer.parallel import World
-from minitransformer.precision import Precision
-from minitransformer.recipe import option
+from minitransformer.system import files
+from minitransformer.system.errors import DataError, RecipeError, RunError, command_line
+from minitransformer.system.shell import command
+from minitransformer.training import checkpoint, parallel, recipe
+from minitransformer.training.device import ahead, choose_device, compile_layers, move, seed_all
+from minitransformer.training.log import Log
+from minitransformer.training.masking import HiddenWords, Masking
+from minitransformer.training.optim import linear_rate, parameter_groups, set_rate
+from minitransformer.training.order import chunks, count_steps, due, epoch_order
+from minitransformer.training.parallel import World
+from minitransformer.training.precision import Precision
+from minitransformer.training.progress import progress
+from minitransformer.training.recipe import option
+from minitransformer.training.run_folder import facts as run_facts
+from minitransformer.training.run_folder import fingerprint, open_run_folder
+from minitransformer.training.run_folder import resume as resume_run
+from minitransformer.training.stop import Stop
 from qa.documents import Piece, collate, cut, read_documents
 from weights import load_pretrained, load_tokenizer, save_pretrained
 from weights.new_model import new_masked_lm
@@ -87,8 +96,8 @@ class Recipe:
 def main() -> None:
     name, job = recipe.parse(Recipe, default="demo-mlm", description=__doc__)
     world = parallel.join(job.device)
-    precision = Precision(job.precision, run.choose_device(job.device), job.tf32)
-    run.seed_all(job.seed, job.deterministic)
+    precision = Precision(job.precision, choose_device(job.device), job.tf32)
+    seed_all(job.seed, job.deterministic)
 
     # file -> documents -> tokenizer -> pieces
     print(f"{name}: reading {job.train}", flush=True)
@@ -106,8 +115,8 @@ def main() -> None:
         raise RunError(f"max_length {job.max_length}: the model has {model.config.positions} positions")
     pieces = cut(documents, tokenizer, job.max_length)
     valid_pieces = cut(held_out, tokenizer, job.max_length)
-    facts = run.facts(run.fingerprint(pieces), run.fingerprint(valid_pieces), world)
-    folder = world.from_first(lambda: run.open_run_folder(job.out, name, job, job.resume, job.may_change, facts))
+    facts = run_facts(fingerprint(pieces), fingerprint(valid_pieces), world)
+    folder = world.from_first(lambda: open_run_folder(job.out, name, job, job.resume, job.may_change, facts))
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {tokenizer.get_vocab_size():,} tokens in the "
           f"vocabulary; {len(pieces):,} texts to learn from; everything goes to {folder}/", flush=True)  # fmt: skip
     if precision.remark:
@@ -123,7 +132,7 @@ def main() -> None:
         files.write_json(folder / "metrics.json", scores)
         print("  ".join(f"{name} {score:.4f}" for name, score in scores.items()))
     save_pretrained(model.half() if job.half else model, folder / "model", tokenizer)
-    print("train on it:  " + run.command("train_qa.py", "--recipe", "modern", "--weights", folder / "model"))
+    print("train on it:  " + command("train_qa.py", "--recipe", "modern", "--weights", folder / "model"))
 
 
 def train(
@@ -138,7 +147,7 @@ def train(
 ) -> None:
     """The loop. validate: how good the model is now, more is better."""
     device = precision.device
-    steps_per_epoch, steps = run.count_steps(len(pieces), job.batch_size, job.epochs, job.max_steps)
+    steps_per_epoch, steps = count_steps(len(pieces), job.batch_size, job.epochs, job.max_steps)
     parameters = list(model.parameters())
     groups = parameter_groups(model, job.weight_decay, decay_all=False)
     optimizer = torch.optim.AdamW(groups, job.learning_rate, (0.9, job.beta2), fused=True)
@@ -146,17 +155,17 @@ def train(
 
     checkpoints = folder / "checkpoints"
     held = model, optimizer, world, precision.scaler
-    done = run.resume(folder, job, *held)
+    done = resume_run(folder, job, *held)
     every = 1 if device.type == "cpu" else job.print_every
     log = Log(folder, "tokens", every, window=job.print_every, extra=["accuracy"], resume_step=done, writes=world.first)
     if job.compile:
-        run.compile_layers(model)
+        compile_layers(model)
 
     model.train()
-    coming = run.ahead(
+    coming = ahead(
         batches(pieces, masking, job, range(done, steps), steps_per_epoch, model.config.pad_id, world), device
     )
-    with run.Stop() as stop, run.progress("pre-training", done, steps, world) as bar:
+    with Stop() as stop, progress("pre-training", done, steps, world) as bar:
         for step, (words, tokens, parts) in enumerate(coming, start=done):
             epoch, batch_number = divmod(step, steps_per_epoch)
             rate = job.learning_rate * linear_rate(step, round(job.warmup * steps), steps)
@@ -164,7 +173,7 @@ def train(
 
             numbers = torch.zeros(2, device=device)  # the loss, and how many hidden words were found
             for part in parts:
-                part = run.move(part, device)
+                part = move(part, device)
                 with precision.autocast():
                     logits = model(part.input_ids, part.token_type_ids, part.attention_mask, part.hidden)  # (M, V)
                     loss = F.cross_entropy(logits, part.labels, reduction="sum") / max(1, words)
@@ -181,8 +190,8 @@ def train(
                 if (step + 1) % job.print_every == 0:
                     bar.write(f"Epoch [{epoch + 1}] Batch [{batch_number + 1}] - Loss = {log.running_mean:.4f}")
                 stopping = world.any(stop.signal)
-            validating = run.due(step + 1, job.validate_every, steps)
-            if stopping or validating or run.due(step + 1, job.checkpoint_every):
+            validating = due(step + 1, job.validate_every, steps)
+            if stopping or validating or due(step + 1, job.checkpoint_every):
                 log.sync()
                 score = validate() if validating else None
                 model.train()  # which a validation ends
@@ -201,11 +210,11 @@ def batches(
     for step in steps:
         epoch, batch_number = divmod(step, steps_per_epoch)
         if step == steps.start or batch_number == 0:
-            order = run.epoch_order(len(pieces), job.seed, epoch).tolist() if job.shuffle else range(len(pieces))
+            order = epoch_order(len(pieces), job.seed, epoch).tolist() if job.shuffle else range(len(pieces))
         chosen = order[batch_number * job.batch_size : (batch_number + 1) * job.batch_size]
         # Every process hides words in the whole batch, all the same ones, and then takes its share.
         whole = masking.hide(collate([pieces[index] for index in chosen], pad_id), seed=job.seed * 1_000_003 + step)
-        shares = run.chunks(world.share(range(len(chosen))), job.micro_batch)
+        shares = chunks(world.share(range(len(chosen))), job.micro_batch)
         yield len(whole.labels), int(whole.attention_mask.sum()), [whole.texts(rows) for rows in shares]
 
 
@@ -218,7 +227,7 @@ def evaluate(
     loss, right, total = 0.0, 0, 0
     for first in world.share(range(0, len(pieces), job.batch_size)):
         whole = masking.hide(collate(pieces[first : first + job.batch_size], model.config.pad_id), job.seed + first)
-        part = run.move(whole, precision.device)
+        part = move(whole, precision.device)
         with precision.autocast():
             logits = model(part.input_ids, part.token_type_ids, part.attention_mask, part.hidden)
         loss += F.cross_entropy(logits, part.labels, reduction="sum").item()

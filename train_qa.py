@@ -13,13 +13,22 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from minitransformer import checkpoint, files, parallel, recipe, run
-from minitransformer.errors import RunError, command_line
-from minitransformer.log import Log
-from minitransformer.optim import linear_rate, parameter_groups, set_rate, step_rate
-from minitransformer.parallel import World
-from minitransformer.precision import Precision
-from minitransformer.recipe import option
+from minitransformer.system import files
+from minitransformer.system.errors import RunError, command_line
+from minitransformer.system.shell import command
+from minitransformer.training import checkpoint, parallel, recipe
+from minitransformer.training.device import ahead, choose_device, compile_layers, move, seed_all
+from minitransformer.training.log import Log
+from minitransformer.training.optim import linear_rate, parameter_groups, set_rate, step_rate
+from minitransformer.training.order import chunks, count_steps, due, epoch_order
+from minitransformer.training.parallel import World
+from minitransformer.training.precision import Precision
+from minitransformer.training.progress import progress
+from minitransformer.training.recipe import option
+from minitransformer.training.run_folder import facts as run_facts
+from minitransformer.training.run_folder import fingerprint, open_run_folder
+from minitransformer.training.run_folder import resume as resume_run
+from minitransformer.training.stop import Stop
 from qa import demo, metrics, pquad, report, squad
 from qa.features import Batch, Feature, collate, featurise
 from qa.plots import plot_losses
@@ -80,9 +89,9 @@ def main() -> None:
     name, job = recipe.parse(Recipe, default="demo-qa", description=__doc__)
     began = time.monotonic()
     world = parallel.join(job.device)
-    device = run.choose_device(job.device)
+    device = choose_device(job.device)
     precision = Precision(job.precision, device, job.tf32)
-    run.seed_all(job.seed, job.deterministic)
+    seed_all(job.seed, job.deterministic)
 
     # file -> examples -> features
     tokenizer = load_tokenizer(job.weights)
@@ -96,8 +105,8 @@ def main() -> None:
     valid_features = featurise(valid_examples, tokenizer, job.max_length, stride)
     if job.max_length > model.config.positions:
         raise RunError(f"max_length {job.max_length}: {job.weights} has {model.config.positions} positions; lower it")
-    facts = run.facts(run.fingerprint(train_features), run.fingerprint(valid_features), world)
-    folder = world.from_first(lambda: run.open_run_folder(job.out, name, job, job.resume, job.may_change, facts))
+    facts = run_facts(fingerprint(train_features), fingerprint(valid_features), world)
+    folder = world.from_first(lambda: open_run_folder(job.out, name, job, job.resume, job.may_change, facts))
     if world.first:
         report.write_data(folder, train_examples, train_features, valid_examples, valid_features)
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -115,7 +124,7 @@ def main() -> None:
     print_scores(scores, time.monotonic() - began)
     if world.first:
         print(f"read it: {report.write(folder)}")
-    print(f"ask it:  {run.command('-m', 'qa.ask', '--model', folder / 'model')}")
+    print(f"ask it:  {command('-m', 'qa.ask', '--model', folder / 'model')}")
 
 
 def train(
@@ -129,7 +138,7 @@ def train(
 ) -> list[float]:
     """The loop. Returns the loss of every step. validate: how good the model is now, more is better."""
     device = precision.device
-    steps_per_epoch, steps = run.count_steps(len(features), job.batch_size, job.epochs, job.max_steps)
+    steps_per_epoch, steps = count_steps(len(features), job.batch_size, job.epochs, job.max_steps)
     parameters = list(model.parameters())
     optimizer = torch.optim.AdamW(
         parameter_groups(model, job.weight_decay, job.decay_all), job.learning_rate, fused=True
@@ -138,15 +147,15 @@ def train(
 
     checkpoints = folder / "checkpoints"
     held = model, optimizer, world, precision.scaler
-    done = run.resume(folder, job, *held)
+    done = resume_run(folder, job, *held)
     every = 1 if device.type == "cpu" else job.print_every
     log = Log(folder, "tokens", every, resume_step=done, writes=world.first)
     if job.compile:
-        run.compile_layers(model)
+        compile_layers(model)
 
     model.train()
-    coming = run.ahead(batches(features, job, range(done, steps), steps_per_epoch, model.config.pad_id, world), device)
-    with run.Stop() as stop, run.progress("training", done, steps, world) as bar:
+    coming = ahead(batches(features, job, range(done, steps), steps_per_epoch, model.config.pad_id, world), device)
+    with Stop() as stop, progress("training", done, steps, world) as bar:
         for step, (size, tokens, parts) in enumerate(coming, start=done):
             epoch, batch_number = divmod(step, steps_per_epoch)
             if job.schedule == "step":
@@ -157,7 +166,7 @@ def train(
 
             loss = torch.zeros((), device=device)
             for batch in parts:  # one, but for --micro-batch; none, where there are fewer features than processes
-                batch = run.move(batch, device)
+                batch = move(batch, device)
                 with precision.autocast():
                     start_logits, end_logits = model(batch.input_ids, batch.token_type_ids, batch.attention_mask)
                     part = span_loss(start_logits, end_logits, batch.start, batch.end, reduction="sum") / size
@@ -173,8 +182,8 @@ def train(
                 if (batch_number + 1) % job.print_every == 0:
                     bar.write(f"Epoch [{epoch + 1}] Batch [{batch_number + 1}] - Loss = {log.running_mean:.4f}")
                 stopping = world.any(stop.signal)
-            validating = run.due(step + 1, job.validate_every, steps)
-            if stopping or validating or run.due(step + 1, job.checkpoint_every):
+            validating = due(step + 1, job.validate_every, steps)
+            if stopping or validating or due(step + 1, job.checkpoint_every):
                 log.sync()
                 score = validate() if validating else None
                 model.train()  # which a validation ends
@@ -194,11 +203,11 @@ def batches(
     for step in steps:
         epoch, batch_number = divmod(step, steps_per_epoch)
         if step == steps.start or batch_number == 0:
-            order = run.epoch_order(len(features), job.seed, epoch).tolist()
+            order = epoch_order(len(features), job.seed, epoch).tolist()
         chosen = order[batch_number * job.batch_size : (batch_number + 1) * job.batch_size]
         tokens = sum(len(features[index].input_ids) for index in chosen)
         share = [features[index] for index in world.share(chosen)]
-        yield len(chosen), tokens, [collate(part, pad_id) for part in run.chunks(share, job.micro_batch)]
+        yield len(chosen), tokens, [collate(part, pad_id) for part in chunks(share, job.micro_batch)]
 
 
 @torch.no_grad()

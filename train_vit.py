@@ -18,13 +18,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minitransformer import checkpoint, files, parallel, recipe, run
-from minitransformer.errors import RecipeError, command_line
-from minitransformer.log import Log
-from minitransformer.optim import linear_rate, parameter_groups, set_rate
-from minitransformer.parallel import World
-from minitransformer.precision import Precision
-from minitransformer.recipe import option
+from minitransformer.system import files
+from minitransformer.system.errors import RecipeError, command_line
+from minitransformer.system.shell import command
+from minitransformer.training import checkpoint, parallel, recipe
+from minitransformer.training.device import choose_device, compile_layers, seed_all
+from minitransformer.training.log import Log
+from minitransformer.training.optim import linear_rate, parameter_groups, set_rate
+from minitransformer.training.order import chunks, count_steps, due, epoch_order
+from minitransformer.training.parallel import World
+from minitransformer.training.precision import Precision
+from minitransformer.training.progress import progress
+from minitransformer.training.recipe import option
+from minitransformer.training.run_folder import facts as run_facts
+from minitransformer.training.run_folder import open_run_folder
+from minitransformer.training.run_folder import resume as resume_run
+from minitransformer.training.stop import Stop
 from vision import data, metrics, plots, report
 from vision.augment import flip_and_shift
 from vision.freeze import freeze, hold_key_biases, listing
@@ -89,16 +98,16 @@ def main() -> None:
     name, job = recipe.parse(Recipe, default="demo-vit", description=__doc__)
     began = time.monotonic()
     world = parallel.join(job.device)
-    precision = Precision(job.precision, run.choose_device(job.device), job.tf32)
-    run.seed_all(job.seed, job.deterministic)
+    precision = Precision(job.precision, choose_device(job.device), job.tf32)
+    seed_all(job.seed, job.deterministic)
 
     train_set = data.read(job.data, "train", job.limit_train, job.only_classes)
     valid_set = data.read(job.data, "valid", job.limit_valid, job.only_classes)
     model, settings = open_model(job, len(train_set.classes))
     freeze(model.to(precision.device), job.trainable)
     hold_key_biases(model)
-    facts = run.facts(train_set.fingerprint, valid_set.fingerprint, world)
-    folder = world.from_first(lambda: run.open_run_folder(job.out, name, job, job.resume, job.may_change, facts))
+    facts = run_facts(train_set.fingerprint, valid_set.fingerprint, world)
+    folder = world.from_first(lambda: open_run_folder(job.out, name, job, job.resume, job.may_change, facts))
     print(f"{job.weights}: {len(train_set):,} images to train on, {len(valid_set):,} to validate, "
           f"{len(train_set.classes)} classes; everything goes to {folder}/", flush=True)  # fmt: skip
     print(*filter(None, [listing(model), precision.remark]), sep="\n", flush=True)
@@ -119,7 +128,7 @@ def main() -> None:
     report.write_pictures(folder, train_set, valid_set, logits, job.seed)
     print(f"accuracy {scores['accuracy']:.2f}  loss {scores['loss']:.4f}  in {time.monotonic() - began:.0f} s")
     print(f"read it:  {report.write(folder)}")
-    print(f"show it a picture:  {run.command('-m', 'vision.predict', '--model', folder / 'model')} IMAGE...")
+    print(f"show it a picture:  {command('-m', 'vision.predict', '--model', folder / 'model')} IMAGE...")
 
 
 def train(
@@ -135,7 +144,7 @@ def train(
     """The loop. Returns the loss of every step. validate: how good the model is now, more is better."""
     device = precision.device
     labels = torch.from_numpy(images.labels).to(device)
-    steps_per_epoch, steps = run.count_steps(len(images), job.batch_size, job.epochs, job.max_steps)
+    steps_per_epoch, steps = count_steps(len(images), job.batch_size, job.epochs, job.max_steps)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = parameter_groups(model, job.weight_decay, job.decay_all)
     optimizer = torch.optim.AdamW(groups, job.learning_rate, (0.9, job.beta2), fused=True)
@@ -143,26 +152,26 @@ def train(
 
     checkpoints = folder / "checkpoints"
     held = model, optimizer, world, precision.scaler
-    done = run.resume(folder, job, *held)
+    done = resume_run(folder, job, *held)
     log = Log(folder, "images", 1 if device.type == "cpu" else job.print_every, resume_step=done, writes=world.first)
     if job.compile:
-        run.compile_layers(model)
+        compile_layers(model)
 
     model.train()
     # The images that this process sees, now and later; all of them are not copied, nor hashed anew.
     mine = images if world.size == 1 else images.take(range(world.rank, len(images), world.size))
     logits_of = to_logits(model, mine, settings, job, precision) if done < steps and len(mine) else None
-    with run.Stop() as stop, run.progress("training", done, steps, world) as bar:
+    with Stop() as stop, progress("training", done, steps, world) as bar:
         for step in range(done, steps):
             epoch, batch_number = divmod(step, steps_per_epoch)
             if step == done or batch_number == 0:
-                order = run.epoch_order(len(images), job.seed, epoch)
+                order = epoch_order(len(images), job.seed, epoch)
             rate = job.learning_rate * linear_rate(step, round(job.warmup * steps), steps)
             set_rate(optimizer, rate)
 
             chosen = order[batch_number * job.batch_size : (batch_number + 1) * job.batch_size]
             loss = torch.zeros((), device=device)
-            for part in run.chunks(chosen[chosen % world.size == world.rank], job.micro_batch):
+            for part in chunks(chosen[chosen % world.size == world.rank], job.micro_batch):
                 with precision.autocast():
                     logits = logits_of(part // world.size).float()  # (B, K)
                     total = F.cross_entropy(logits, labels[part], reduction="sum", label_smoothing=job.label_smoothing)
@@ -178,8 +187,8 @@ def train(
                 if (batch_number + 1) % job.print_every == 0:
                     bar.write(f"Epoch [{epoch + 1}] Batch [{batch_number + 1}] - Loss = {log.running_mean:.4f}")
                 stopping = world.any(stop.signal)
-            validating = run.due(step + 1, job.validate_every, steps)
-            if stopping or validating or run.due(step + 1, job.checkpoint_every):
+            validating = due(step + 1, job.validate_every, steps)
+            if stopping or validating or due(step + 1, job.checkpoint_every):
                 log.sync()
                 score = validate() if validating else None
                 model.train()  # which a validation ends

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from minitransformer import files
-from minitransformer.errors import RunError, command_line
-from minitransformer.flags import FlagParser, whole_number
+from minitransformer.system import files
+from minitransformer.system.errors import RunError, command_line
+from minitransformer.system.flags import FlagParser, whole_number
 from qa import demo, squad
 from weights.find import find_folder
 from weights.load import read_config

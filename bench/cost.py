@@ -19,11 +19,11 @@ import train_vit
 from bench.common import table
 from bench.flops import flops_of_block, flops_of_finish, flops_of_trunk, flops_per_step
 from bench.shape import SHAPES
-from minitransformer import recipe
 from minitransformer.bert import Layer
-from minitransformer.errors import command_line
-from minitransformer.flags import FlagParser, finite_number, whole_number
 from minitransformer.packing import Packing
+from minitransformer.system.errors import command_line
+from minitransformer.system.flags import FlagParser, finite_number, whole_number
+from minitransformer.training import recipe
 from minitransformer.vit import VitConfig, VitForImageClassification
 from vision.freeze import freeze
 

@@ -25,12 +25,13 @@ import train_qa
 from bench.common import HFReader, in_turns, machine, matrix_rate, peak_memory, seconds_of, table, widen
 from bench.flops import flops_per_step
 from bench.train_step import OURS, PADDED, TRAINER, steps, trainer_seconds
-from minitransformer import recipe
-from minitransformer.errors import command_line
-from minitransformer.parallel import ALONE
-from minitransformer.precision import Precision
-from minitransformer.recipe import option
-from minitransformer.run import choose_device, chunks, epoch_order
+from minitransformer.system.errors import command_line
+from minitransformer.training import recipe
+from minitransformer.training.device import choose_device
+from minitransformer.training.order import chunks, epoch_order
+from minitransformer.training.parallel import ALONE
+from minitransformer.training.precision import Precision
+from minitransformer.training.recipe import option
 from qa.features import collate, featurise
 from weights import load_pretrained, load_tokenizer
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from bench.common import RACE_HEAD, machine, race, table
-from minitransformer.errors import DataError, command_line
-from minitransformer.flags import FlagParser
+from minitransformer.system.errors import DataError, command_line
+from minitransformer.system.flags import FlagParser
 from qa import squad
 from qa.features import Feature, featurise
 from qa.squad import Example

@@ -17,13 +17,15 @@ from tqdm import tqdm
 
 import train_qa
 from bench.common import HFReader
-from minitransformer import recipe
-from minitransformer.errors import RunError, command_line
-from minitransformer.log import Log
-from minitransformer.optim import linear_rate, parameter_groups, set_rate, step_rate
-from minitransformer.parallel import ALONE
-from minitransformer.precision import Precision
-from minitransformer.run import choose_device, count_steps, epoch_order, move, open_run_folder, seed_all
+from minitransformer.system.errors import RunError, command_line
+from minitransformer.training import recipe
+from minitransformer.training.device import choose_device, move, seed_all
+from minitransformer.training.log import Log
+from minitransformer.training.optim import linear_rate, parameter_groups, set_rate, step_rate
+from minitransformer.training.order import count_steps, epoch_order
+from minitransformer.training.parallel import ALONE
+from minitransformer.training.precision import Precision
+from minitransformer.training.run_folder import open_run_folder
 from qa.features import Feature, collate, featurise
 from qa.predict import span_loss
 from weights import load_pretrained, load_tokenizer

@@ -16,9 +16,9 @@ from unittest import mock
 
 import train_qa
 from bench.common import machine, table
-from minitransformer import checkpoint, recipe
-from minitransformer.errors import command_line
-from minitransformer.log import Log
+from minitransformer.system.errors import command_line
+from minitransformer.training import checkpoint, recipe
+from minitransformer.training.log import Log
 
 DEFAULTS = "--recipe demo-qa --epochs 100 --max-steps 2000 --batch-size 2 --limit-valid 20 --checkpoint-every 500"
 EVERY = 200  # steps between samples

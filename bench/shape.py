@@ -10,8 +10,8 @@ import torch
 
 from minitransformer.albert import AlbertConfig, AlbertForQuestionAnswering
 from minitransformer.bert import BertConfig, BertForQuestionAnswering, initialise
-from minitransformer.errors import WeightsError, command_line
-from minitransformer.flags import FlagParser
+from minitransformer.system.errors import WeightsError, command_line
+from minitransformer.system.flags import FlagParser
 from weights import load_tokenizer, save_pretrained
 
 SHAPES = {  # the report's two models, and the paper's larger one

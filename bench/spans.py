@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 
 from bench.common import RACE_HEAD, machine, race, table
-from minitransformer.errors import DataError, command_line
-from minitransformer.flags import FlagParser
+from minitransformer.system.errors import DataError, command_line
+from minitransformer.system.flags import FlagParser
 from qa import squad
 from qa.features import Feature, batches_by_tokens, collate, featurise
 from qa.spans import EDGES, OfficialFiles, best_spans, in_feature_order, official_files, predictions

@@ -36,10 +36,11 @@ from bench.common import (
 )
 from bench.flops import flops_per_step
 from minitransformer.attention import SelfAttention, explicit_attention
-from minitransformer.errors import command_line
-from minitransformer.flags import FlagParser
-from minitransformer.precision import Precision
-from minitransformer.run import choose_device, chunks, compile_layers, epoch_order, move
+from minitransformer.system.errors import command_line
+from minitransformer.system.flags import FlagParser
+from minitransformer.training.device import choose_device, compile_layers, move
+from minitransformer.training.order import chunks, epoch_order
+from minitransformer.training.precision import Precision
 from qa import squad
 from qa.features import Batch, Feature, collate, featurise
 from qa.predict import span_loss

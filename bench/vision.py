@@ -44,12 +44,14 @@ from bench.common import (
     table,
 )  # fmt: skip
 from bench.flops import flops_of_trunk
-from minitransformer import recipe, run
-from minitransformer.errors import RunError, command_line
-from minitransformer.optim import linear_rate, set_rate
-from minitransformer.parallel import ALONE
-from minitransformer.precision import Precision
-from minitransformer.recipe import option
+from minitransformer.system.errors import RunError, command_line
+from minitransformer.training import recipe
+from minitransformer.training.device import choose_device
+from minitransformer.training.optim import linear_rate, set_rate
+from minitransformer.training.order import chunks, epoch_order
+from minitransformer.training.parallel import ALONE
+from minitransformer.training.precision import Precision
+from minitransformer.training.recipe import option
 from vision import data
 from vision.freeze import freeze, hold_key_biases
 from vision.images import Images, Preprocessing, normalise, prepare_all, read_folder, write_settings
@@ -100,7 +102,7 @@ def write_pictures(job: Bench) -> dict[str, int]:
 def measure(job: Bench) -> dict[str, Any]:
     """One contender in this process: seconds in all and of an epoch after the first, losses, memory."""
     torch.set_num_threads(job.threads)
-    precision = Precision(job.precision, run.choose_device(job.device), job.tf32)
+    precision = Precision(job.precision, choose_device(job.device), job.tf32)
     images = read_folder(Path(job.pictures), "train")
     if job.contender != OURS:
         import transformers  # noqa: F401 - before memory is looked at
@@ -231,11 +233,11 @@ def train_hf(
 
     def one(step: int) -> None:
         epoch, batch_number = divmod(step, steps_per_epoch)
-        order = run.epoch_order(len(labels), job.seed, epoch)
+        order = epoch_order(len(labels), job.seed, epoch)
         set_rate(optimizer, job.learning_rate * linear_rate(step, round(job.warmup * steps), steps))
         chosen = order[batch_number * job.batch_size : (batch_number + 1) * job.batch_size]
         loss = torch.zeros((), device=device)
-        for part in run.chunks(chosen, job.hf_micro_batch):
+        for part in chunks(chosen, job.hf_micro_batch):
             with precision.autocast():
                 logits = forward(pixel_values=pixels(part).to(device)).logits.float()
                 total = F.cross_entropy(logits, labels[part].to(device), reduction="sum") / len(chosen)

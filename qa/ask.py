@@ -18,8 +18,8 @@ from typing import NamedTuple, TextIO
 from tokenizers import Tokenizer
 from torch import nn
 
-from minitransformer.errors import DataError, UserError, command_line, is_unicode, printable
-from minitransformer.flags import FlagParser, nearest
+from minitransformer.system.errors import DataError, UserError, command_line, is_unicode, printable
+from minitransformer.system.flags import FlagParser, nearest
 from qa import squad
 from qa.features import LONGEST_QUESTION, Feature, featurise, pair_template
 from qa.predict import N_BEST, read

@@ -9,12 +9,13 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
-from minitransformer import chart, files
-from minitransformer.chart import Series
-from minitransformer.errors import RunError, command_line, printable
-from minitransformer.finished import Finished
-from minitransformer.flags import FlagParser
-from minitransformer.page import Html, join, page, table, tag
+from minitransformer.pages import chart
+from minitransformer.pages.chart import Series
+from minitransformer.pages.finished import Finished
+from minitransformer.pages.page import Html, join, page, table, tag
+from minitransformer.system import files
+from minitransformer.system.errors import RunError, command_line, printable
+from minitransformer.system.flags import FlagParser
 from qa import report
 from qa.report import Scored
 

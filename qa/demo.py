@@ -12,9 +12,9 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
-from minitransformer.errors import DataError, command_line
-from minitransformer.files import write_text
-from minitransformer.flags import FlagParser
+from minitransformer.system.errors import DataError, command_line
+from minitransformer.system.files import write_text
+from minitransformer.system.flags import FlagParser
 from qa.squad import Answer, Example, write
 
 PARTS = ("train", "valid")

@@ -13,8 +13,8 @@ from tokenizers import Encoding, Tokenizer
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from minitransformer.errors import DataError
-from minitransformer.masking import NO_WORD
+from minitransformer.system.errors import DataError
+from minitransformer.training.masking import NO_WORD
 from qa import demo, squad
 from weights.new_tokenizer import HALF_SPACE
 

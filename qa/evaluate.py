@@ -6,8 +6,8 @@ python -m qa.evaluate --data Validation.json.gz --predictions predictions.json
 import json
 from typing import Any
 
-from minitransformer.errors import DataError, command_line
-from minitransformer.flags import FlagParser, finite_number
+from minitransformer.system.errors import DataError, command_line
+from minitransformer.system.flags import FlagParser, finite_number
 from qa import metrics, squad
 
 

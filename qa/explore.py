@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from minitransformer import files
-from minitransformer.errors import UserError, command_line, printable
-from minitransformer.flags import FlagParser
-from minitransformer.page import Html, cards, join, page, picture, table, tag
+from minitransformer.pages.page import Html, cards, join, page, picture, table, tag
+from minitransformer.system import files
+from minitransformer.system.errors import UserError, command_line, printable
+from minitransformer.system.flags import FlagParser
 from qa import squad, survey
 from qa.squad import Example
 from qa.survey import Cut, Survey, Tokens

@@ -15,7 +15,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from minitransformer.errors import DataError
+from minitransformer.system.errors import DataError
 from qa.squad import Answer, Example
 
 LONGEST_QUESTION = 10_000  # characters; what has more fits no model, and ten megabytes take a minute to tokenise

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Real
 
-from minitransformer.errors import DataError
+from minitransformer.system.errors import DataError
 from qa.squad import Example
 
 Scores = dict[str, float]  # question id -> 0 to 1

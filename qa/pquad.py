@@ -6,8 +6,8 @@ python -m qa.pquad [--to data/pquad]      fetch its three files; `--train pquad 
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from minitransformer.errors import DataError, command_line
-from minitransformer.flags import FlagParser
+from minitransformer.system.errors import DataError, command_line
+from minitransformer.system.flags import FlagParser
 from qa import squad
 from weights.download import download
 

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from minitransformer import files
-from minitransformer.errors import RunError, command_line
-from minitransformer.flags import FlagParser, finite_number, whole_number
-from minitransformer.parallel import ALONE, World
-from minitransformer.run import choose_device, move
+from minitransformer.system import files
+from minitransformer.system.errors import RunError, command_line
+from minitransformer.system.flags import FlagParser, finite_number, whole_number
+from minitransformer.training.device import choose_device, move
+from minitransformer.training.parallel import ALONE, World
 from qa import squad
 from qa.features import Feature, batches_by_tokens, collate, featurise
 from qa.spans import Spans, best_spans, in_feature_order, official_files, predictions

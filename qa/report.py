@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minitransformer import chart, files, finished, run_page
-from minitransformer.chart import Series
-from minitransformer.errors import RunError, command_line
-from minitransformer.finished import Finished
-from minitransformer.flags import FlagParser
-from minitransformer.page import Html, bars, cards, escape, join, page, table, tag, text
+from minitransformer.pages import chart, finished, run_page
+from minitransformer.pages.chart import Series
+from minitransformer.pages.finished import Finished
+from minitransformer.pages.page import Html, bars, cards, escape, join, page, table, tag, text
+from minitransformer.system import files
+from minitransformer.system.errors import RunError, command_line
+from minitransformer.system.flags import FlagParser
 from qa import metrics, question_words, squad
 from qa.features import Feature
 from qa.squad import Example

@@ -24,9 +24,9 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from minitransformer.attention_weights import attention_weights
-from minitransformer.errors import DataError, RunError, UserError, command_line
-from minitransformer.flags import FlagParser, whole_number
-from minitransformer.page import STYLE
+from minitransformer.pages.page import STYLE
+from minitransformer.system.errors import DataError, RunError, UserError, command_line
+from minitransformer.system.flags import FlagParser, whole_number
 from qa.ask import BATCH_TOKENS, MAX_ANSWER_TOKENS, NEXT_BEST, rank, windows
 from qa.features import Batch, Feature, collate, pair_template
 from qa.predict import N_BEST, read

@@ -16,8 +16,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
-from minitransformer import files
-from minitransformer.errors import DataError
+from minitransformer.system import files
+from minitransformer.system.errors import DataError
 
 GZIP_MAGIC = b"\x1f\x8b"  # RFC 1952, section 2.3.1
 SMALL, DENSEST = 64 * 2**20, 100  # bytes that any gzip file may unpack to, and times its size that a larger one may

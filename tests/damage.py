@@ -37,9 +37,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from minitransformer import checkpoint
-from minitransformer.errors import UserError, command_line
-from minitransformer.flags import FlagParser, whole_number
+from minitransformer.system.errors import UserError, command_line
+from minitransformer.system.flags import FlagParser, whole_number
+from minitransformer.training import checkpoint
 from minitransformer.vit import VitConfig, VitForImageClassification
 from qa import squad
 from tests import tiny

@@ -28,9 +28,9 @@ from PIL import Image
 import train_mlm
 import train_qa
 import train_vit
-from minitransformer import files
-from minitransformer.errors import command_line
-from minitransformer.flags import FlagParser, whole_number
+from minitransformer.system import files
+from minitransformer.system.errors import command_line
+from minitransformer.system.flags import FlagParser, whole_number
 from tests import tiny
 from vision import plots
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from minitransformer.albert import Albert, AlbertConfig, AlbertForQuestionAnswering
 from minitransformer.attention import explicit_attention
 from minitransformer.bert import PADDING_LOGIT, Bert, BertConfig
-from minitransformer.errors import WeightsError
+from minitransformer.system.errors import WeightsError
 from tiny import change_tensors, rewrite_json
 from weights import load_pretrained, save_pretrained
 from weights.compare import compare, compare_models, first_difference, random_inputs, table

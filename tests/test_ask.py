@@ -13,7 +13,7 @@ import pytest
 
 import train_qa
 from minitransformer import bert
-from minitransformer.errors import DataError
+from minitransformer.system.errors import DataError
 from qa import ask
 from qa.spans import Candidate, Prediction
 from tiny import call, examples, random_model, tokenizer, write_checkpoint, write_questions

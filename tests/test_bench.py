@@ -25,7 +25,7 @@ from bench.flops import flops_of_finish, flops_of_trunk, flops_per_step
 from bench.spans import postprocess_qa_predictions
 from minitransformer import albert, bert
 from minitransformer.attention import SelfAttention, explicit_attention
-from minitransformer.errors import RunError
+from minitransformer.system.errors import RunError
 from qa.features import Feature
 from qa.predict import span_loss
 from qa.squad import Example

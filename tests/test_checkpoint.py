@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from minitransformer import files
-from minitransformer.checkpoint import last_good, load_best, resume, save_checkpoint, whole_checkpoints
-from minitransformer.errors import RunError
+from minitransformer.system import files
+from minitransformer.system.errors import RunError
+from minitransformer.training.checkpoint import last_good, load_best, resume, save_checkpoint, whole_checkpoints
 from tiny import files_under
 
 FILES = {"model.safetensors", "optimizer.safetensors", "random-0.safetensors", "state.json", "manifest.json"}

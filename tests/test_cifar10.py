@@ -10,7 +10,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from minitransformer.errors import DataError
+from minitransformer.system.errors import DataError
 from vision import cifar10, data
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]

@@ -5,7 +5,7 @@ import pickle
 import pytest
 import torch
 
-from minitransformer.errors import DataError, WeightsError
+from minitransformer.system.errors import DataError, WeightsError
 from tests import damage
 from tiny import change_tensors, random_model, write_checkpoint
 from vision import cifar10

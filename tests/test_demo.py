@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from minitransformer.errors import DataError
+from minitransformer.system.errors import DataError
 from qa import demo, squad
 
 ROOT = Path(__file__).parents[1]

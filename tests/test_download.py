@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from hub_server import CUT, HubServer
-from minitransformer.errors import DataError
+from minitransformer.system.errors import DataError
 from qa import pquad, squad
 from tiny import call, examples, failing, files_under, write_questions
 from vision import download as cifar10

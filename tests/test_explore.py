@@ -11,7 +11,7 @@ import pytest
 from matplotlib import image
 
 import tiny
-from minitransformer.page import POLICY
+from minitransformer.pages.page import POLICY
 from qa import explore, squad, survey
 from qa.features import featurise
 from qa.squad import Answer, Example

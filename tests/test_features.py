@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from minitransformer.errors import DataError
+from minitransformer.system.errors import DataError
 from qa import squad
 from qa.features import (
     answer_tokens,

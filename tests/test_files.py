@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from minitransformer import files
-from minitransformer.errors import RunError
+from minitransformer.system import files
+from minitransformer.system.errors import RunError
 from tiny import failing, files_under, record_syncs
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from minitransformer.errors import RecipeError
+from minitransformer.system.errors import RecipeError
 from minitransformer.vit import VitConfig, VitForImageClassification
 from vision.freeze import freeze, listing, parts
 

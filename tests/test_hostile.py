@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 import train_qa
-from minitransformer import checkpoint, recipe
-from minitransformer.errors import LONGEST, DataError, UserError, WeightsError, command_line
+from minitransformer.system.errors import LONGEST, DataError, UserError, WeightsError, command_line
+from minitransformer.training import checkpoint, recipe
 from qa import ask, squad
 from test_checkpoint import start
 from test_cifar10 import publish, refusal

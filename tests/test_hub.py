@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from hub_server import CUT, HubServer, connect
 from minitransformer import bert
-from minitransformer.errors import WeightsError
+from minitransformer.system.errors import WeightsError
 from public_checkpoints import PR_COMMIT, publish
 from tiny import VOCABULARY, call, failing, files_under, write_checkpoint
 from weights import hub, load_pretrained, load_tokenizer

@@ -12,7 +12,7 @@ from PIL import Image, features
 from transformers.models.deit.image_processing_pil_deit import DeiTImageProcessorPil
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-from minitransformer.errors import DataError, WeightsError
+from minitransformer.system.errors import DataError, WeightsError
 from vision.data import read
 from vision.images import (
     FILE,

@@ -8,7 +8,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from minitransformer import bert
-from minitransformer.errors import WeightsError
+from minitransformer.system.errors import WeightsError
 from tiny import change_tensors, config, random_model, rewrite_json, write_checkpoint
 from weights import load_pretrained, save_pretrained
 from weights.find import find_folder

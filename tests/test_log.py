@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from minitransformer.errors import RunError
-from minitransformer.log import Log
+from minitransformer.system.errors import RunError
+from minitransformer.training.log import Log
 from tiny import record_syncs
 
 HEAD = "step,epoch,loss,running_mean,lr,tokens_per_second"
@@ -58,7 +58,7 @@ def test_losses_of_a_gpu_are_read_some_at_a_time(tmp_path):
 
 def test_the_speed_is_that_of_the_steps_read_together(tmp_path, monkeypatch):
     clock = SimpleNamespace(monotonic=lambda: 100.0)
-    monkeypatch.setattr("minitransformer.log.time", clock)
+    monkeypatch.setattr("minitransformer.training.log.time", clock)
     log = Log(tmp_path, "tokens", every=2)
     clock.monotonic = lambda: 104.0
     for step, count in ((1, 10), (2, 30)):

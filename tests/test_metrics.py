@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minitransformer.errors import DataError
+from minitransformer.system.errors import DataError
 from qa import squad
 from qa.metrics import fold_persian, gold_answers, squad_v2
 

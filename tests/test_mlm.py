@@ -15,9 +15,9 @@ from transformers import BertForMaskedLM as HFBertForMaskedLM
 import tiny
 import train_mlm
 import train_qa
-from minitransformer.errors import DataError
-from minitransformer.masking import NO_WORD, Masking
-from minitransformer.run import epoch_order
+from minitransformer.system.errors import DataError
+from minitransformer.training.masking import NO_WORD, Masking
+from minitransformer.training.order import epoch_order
 from qa import demo, squad
 from qa.documents import Batch, collate, cut, number_words, read_documents
 from weights import load_pretrained, load_tokenizer

@@ -5,8 +5,8 @@ import torch
 import transformers
 
 from minitransformer.bert import BertConfig, BertForQuestionAnswering
-from minitransformer.errors import RunError
-from minitransformer.optim import check_loss, linear_rate, parameter_groups, step_rate
+from minitransformer.system.errors import RunError
+from minitransformer.training.optim import check_loss, linear_rate, parameter_groups, step_rate
 
 
 def test_step_rate_matches_torch():

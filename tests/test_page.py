@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from minitransformer import page
+from minitransformer.pages import page
 
 PNG = base64.b64decode(  # one transparent pixel
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="

@@ -18,8 +18,8 @@ import tiny
 import train_mlm
 import train_qa
 import train_vit
-from minitransformer.errors import RunError
-from minitransformer.parallel import ALONE, World, join
+from minitransformer.system.errors import RunError
+from minitransformer.training.parallel import ALONE, World, join
 
 ROOT = Path(__file__).parents[1]
 STEPS = 20
@@ -147,8 +147,8 @@ def test_a_run_on_two_processes_goes_on_bit_by_bit(tmp_path):
 
 
 ONE_FAILS = """
-from minitransformer import parallel
-from minitransformer.errors import DataError, command_line
+from minitransformer.training import parallel
+from minitransformer.system.errors import DataError, command_line
 
 @command_line
 def main():

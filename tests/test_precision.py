@@ -4,9 +4,10 @@ import pytest
 import torch
 
 import tiny
-from minitransformer import bert, precision
-from minitransformer.precision import Precision
-from minitransformer.run import compile_layers
+from minitransformer import bert
+from minitransformer.training import precision
+from minitransformer.training.device import compile_layers
+from minitransformer.training.precision import Precision
 from weights.compare import random_inputs
 
 CPU = torch.device("cpu")

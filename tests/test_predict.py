@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from minitransformer import bert
-from minitransformer.errors import RunError
+from minitransformer.system.errors import RunError
 from qa import predict, squad
 from qa.features import collate, featurise
 from qa.predict import read, span_loss

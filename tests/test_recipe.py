@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import train_qa
-from minitransformer import recipe
-from minitransformer.errors import RecipeError, UserError
-from minitransformer.optim import step_rate
-from minitransformer.recipe import option
+from minitransformer.system.errors import RecipeError, UserError
+from minitransformer.training import recipe
+from minitransformer.training.optim import step_rate
+from minitransformer.training.recipe import option
 
 
 @dataclass(frozen=True)

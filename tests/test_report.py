@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 import tiny
-from minitransformer.chart import Series, chart, ticks
-from minitransformer.errors import RunError
+from minitransformer.pages.chart import Series, chart, ticks
+from minitransformer.system.errors import RunError
 from qa import compare, metrics, question_words, report, squad
 from qa.spans import Candidate, Prediction, official_files
 from qa.squad import Answer, Example

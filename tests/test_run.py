@@ -10,22 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from minitransformer.checkpoint import save_checkpoint
-from minitransformer.errors import RunError, Stopped
-from minitransformer.parallel import ALONE
-from minitransformer.recipe import option
-from minitransformer.run import (
-    Stop,
-    ahead,
-    choose_device,
-    chunks,
-    command,
-    due,
-    epoch_order,
-    fingerprint,
-    open_run_folder,
-    resume,
-)
+from minitransformer.system.errors import RunError, Stopped
+from minitransformer.system.shell import command
+from minitransformer.training.checkpoint import save_checkpoint
+from minitransformer.training.device import ahead, choose_device
+from minitransformer.training.order import chunks, due, epoch_order
+from minitransformer.training.parallel import ALONE
+from minitransformer.training.recipe import option
+from minitransformer.training.run_folder import fingerprint, open_run_folder, resume
+from minitransformer.training.stop import Stop
 from tiny import files_under
 
 

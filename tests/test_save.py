@@ -9,7 +9,7 @@ import transformers
 from safetensors import safe_open
 
 from minitransformer import bert
-from minitransformer.errors import WeightsError
+from minitransformer.system.errors import WeightsError
 from tiny import failing, files_under, random_model, tokenizer
 from weights import load_pretrained, load_tokenizer, save_pretrained
 

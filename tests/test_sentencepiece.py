@@ -7,7 +7,7 @@ import pytest
 from sentencepiece import sentencepiece_model_pb2
 from tokenizers import normalizers
 
-from minitransformer.errors import WeightsError
+from minitransformer.system.errors import WeightsError
 from tiny import examples, train_spiece, write_spiece
 from weights import load_tokenizer
 from weights.sentencepiece import UNKNOWN, UnigramModel, read_unigram

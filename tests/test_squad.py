@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minitransformer.errors import DataError
+from minitransformer.system.errors import DataError
 from qa import squad
 from qa.squad import Answer, Example
 

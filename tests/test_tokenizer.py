@@ -11,7 +11,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from transformers import AlbertTokenizer, AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
 
 from minitransformer.albert import Albert, AlbertConfig
-from minitransformer.errors import WeightsError
+from minitransformer.system.errors import WeightsError
 from qa import squad
 from tiny import SPECIALS, VOCABULARY, examples, rewrite_json, train_spiece, write_spiece, write_vocabulary
 from weights import save_pretrained

@@ -18,10 +18,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import train_qa
-from minitransformer import bert, checkpoint
-from minitransformer import files as run_files
-from minitransformer.log import Log
-from minitransformer.run import epoch_order
+from minitransformer import bert
+from minitransformer.system import files as run_files
+from minitransformer.training import checkpoint
+from minitransformer.training.log import Log
+from minitransformer.training.order import epoch_order
 from qa import metrics, squad
 from qa.features import collate, featurise
 from qa.squad import Answer, Example
@@ -177,7 +178,7 @@ def test_train_qa_takes_the_steps_of_a_plain_loop(train, tmp_path, data, schedul
 
 
 def test_train_qa_trains_and_evaluates_in_mixed_precision(train, tmp_path, monkeypatch):
-    monkeypatch.setattr("minitransformer.precision._sixteen_bits", lambda device: torch.bfloat16)
+    monkeypatch.setattr("minitransformer.training.precision._sixteen_bits", lambda device: torch.bfloat16)
     trained, evaluated = [], []
     for precision in ("float32", "mixed"):
         out = tmp_path / precision

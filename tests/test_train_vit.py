@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import train_vit
-from minitransformer import recipe
-from minitransformer.optim import linear_rate
-from minitransformer.run import epoch_order
+from minitransformer.training import recipe
+from minitransformer.training.optim import linear_rate
+from minitransformer.training.order import epoch_order
 from minitransformer.vit import VitConfig, VitForImageClassification
 from tiny import (
     TWELVE_RATES,
@@ -322,7 +322,7 @@ def test_train_vit_does_not_take_the_trunk_of_other_pictures_or_settings(train, 
 
 def test_train_vit_runs_the_frozen_trunk_in_mixed_precision_too(train, tmp_path, monkeypatch):
     """And what it keeps in a file is not taken for float32's, nor the other way round."""
-    monkeypatch.setattr("minitransformer.precision._sixteen_bits", lambda device: torch.bfloat16)
+    monkeypatch.setattr("minitransformer.training.precision._sixteen_bits", lambda device: torch.bfloat16)
     seen = []
     first = trunk.keep
     monkeypatch.setattr(trunk, "keep", lambda *given: seen.append(torch.is_autocast_enabled("cpu")) or first(*given))

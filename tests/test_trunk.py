@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from minitransformer.errors import DataError, RunError
+from minitransformer.system.errors import DataError, RunError
 from minitransformer.vit import VitConfig, VitForImageClassification
 from tiny import failing, files_under
 from vision import trunk

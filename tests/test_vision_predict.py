@@ -11,7 +11,7 @@ import transformers
 from PIL import Image
 from torch import nn
 
-from minitransformer.errors import RunError
+from minitransformer.system.errors import RunError
 from minitransformer.vit import VitConfig, VitForImageClassification
 from tiny import Outcome, call
 from vision import demo, predict

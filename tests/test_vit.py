@@ -8,7 +8,7 @@ import torch.nn.functional as F
 import transformers
 from safetensors.torch import load_file, save_file
 
-from minitransformer.errors import UserError, WeightsError
+from minitransformer.system.errors import UserError, WeightsError
 from minitransformer.vit import DeitWithTeacher, Vit, VitConfig, VitForImageClassification, images_at_once
 from tiny import change_tensors, rewrite_json
 from weights import load_pretrained, save_pretrained

@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 from sentencepiece import SentencePieceTrainer
 from tokenizers import Tokenizer
 
-from minitransformer import bert, checkpoint
+from minitransformer import bert
+from minitransformer.training import checkpoint
 from qa import squad
 from qa.squad import Answer, Example
 from weights import save_pretrained

@@ -7,8 +7,8 @@ from matplotlib import rcParams
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from minitransformer import files
 from minitransformer.attention_weights import attention_weights
+from minitransformer.system import files
 
 rcParams["text.parse_math"] = False  # a class may be called $x
 COLUMNS = 4  # panels beside one another

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from minitransformer.errors import DataError
+from minitransformer.system.errors import DataError
 from vision.download import CHECKSUM
 from vision.images import Images
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minitransformer.errors import DataError
+from minitransformer.system.errors import DataError
 from vision import cifar10, demo, images
 from vision.images import Images
 

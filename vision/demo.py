@@ -16,9 +16,9 @@ from numpy import ndarray
 from PIL import Image
 from tqdm import tqdm
 
-from minitransformer import files
-from minitransformer.errors import command_line
-from minitransformer.flags import FlagParser
+from minitransformer.system import files
+from minitransformer.system.errors import command_line
+from minitransformer.system.flags import FlagParser
 from vision.images import Images
 
 SIDE = 48  # pixels

@@ -6,8 +6,8 @@ python -m vision.download [--to data]      fetch it, and check it; train_vit.py 
 from pathlib import Path
 from typing import Any
 
-from minitransformer.errors import command_line
-from minitransformer.flags import FlagParser
+from minitransformer.system.errors import command_line
+from minitransformer.system.flags import FlagParser
 from weights.download import download
 
 FILE = "cifar-10-python.tar.gz"  # 170,498,071 bytes

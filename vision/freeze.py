@@ -13,8 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from minitransformer.errors import RecipeError
-from minitransformer.flags import nearest
+from minitransformer.system.errors import RecipeError
+from minitransformer.system.flags import nearest
 
 
 class Part(NamedTuple):

@@ -22,8 +22,8 @@ from PIL import ExifTags, Image
 from torch import Tensor
 from tqdm import tqdm
 
-from minitransformer import files
-from minitransformer.errors import DataError, WeightsError, is_unicode
+from minitransformer.system import files
+from minitransformer.system.errors import DataError, WeightsError, is_unicode
 from weights import timm
 from weights.find import find_folder
 from weights.folder import read_json

@@ -10,7 +10,7 @@ from numpy import ndarray
 from PIL import Image
 from torch import Tensor
 
-from minitransformer.run import epoch_order
+from minitransformer.training.order import epoch_order
 from vision.images import Images, open_picture
 
 matplotlib.use("Agg")

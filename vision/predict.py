@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from minitransformer import files
-from minitransformer.errors import RunError, WeightsError, command_line, printable
-from minitransformer.flags import FlagParser
-from minitransformer.run import choose_device
+from minitransformer.system import files
+from minitransformer.system.errors import RunError, WeightsError, command_line, printable
+from minitransformer.system.flags import FlagParser
+from minitransformer.training.device import choose_device
 from minitransformer.vit import images_at_once
 from vision.attention import cls_attention, plot_attention
 from vision.images import Images, Preprocessing, normalise, prepare_all, read_settings

@@ -11,12 +11,13 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from minitransformer import chart, files, finished, run_page
-from minitransformer.errors import RunError, command_line
-from minitransformer.finished import Finished
-from minitransformer.flags import FlagParser
-from minitransformer.page import Html, bars, cards, join, page, picture, table, tag, text
-from minitransformer.run import epoch_order
+from minitransformer.pages import chart, finished, run_page
+from minitransformer.pages.finished import Finished
+from minitransformer.pages.page import Html, bars, cards, join, page, picture, table, tag, text
+from minitransformer.system import files
+from minitransformer.system.errors import RunError, command_line
+from minitransformer.system.flags import FlagParser
+from minitransformer.training.order import epoch_order
 from vision import plots
 from vision.images import Images
 from vision.plots import READABLE, shown

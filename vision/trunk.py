@@ -31,9 +31,9 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from minitransformer import files
-from minitransformer.errors import DataError, RunError
-from minitransformer.run import ahead
+from minitransformer.system import files
+from minitransformer.system.errors import DataError, RunError
+from minitransformer.training.device import ahead
 from minitransformer.vit import images_at_once
 from vision.images import FILE
 

@@ -1,6 +1,6 @@
 """Pretrained weights in and out: `from weights import load_pretrained, save_pretrained, load_tokenizer`."""
 
-from minitransformer.errors import WeightsError
+from minitransformer.system.errors import WeightsError
 from weights.load import load_pretrained
 from weights.save import save_pretrained
 from weights.tokenizer import load_tokenizer

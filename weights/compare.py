@@ -21,9 +21,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from minitransformer.dropout import dropout
-from minitransformer.errors import UserError, command_line
-from minitransformer.flags import FlagParser
 from minitransformer.packing import Packing
+from minitransformer.system.errors import UserError, command_line
+from minitransformer.system.flags import FlagParser
 from minitransformer.vit import VitConfig
 from weights import maps
 from weights.find import find_folder

@@ -17,8 +17,8 @@ from typing import BinaryIO
 
 from tqdm import tqdm
 
-from minitransformer import files
-from minitransformer.errors import DataError
+from minitransformer.system import files
+from minitransformer.system.errors import DataError
 
 SILENCE = 30.0  # seconds that a server may be silent
 CHUNK = 1 << 18  # bytes

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from minitransformer.errors import WeightsError
-from minitransformer.flags import nearest
+from minitransformer.system.errors import WeightsError
+from minitransformer.system.flags import nearest
 
 SHIPPED = Path(__file__).parent  # checkpoints that ship stand beside this file and can be named
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from minitransformer.errors import WeightsError
+from minitransformer.system.errors import WeightsError
 
 HASH = "minitransformer.sha256"  # in the header of a file of ours: what `tensors_hash` makes of its tensors
 

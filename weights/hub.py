@@ -28,9 +28,9 @@ from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 from safetensors import SafetensorError
 from torch import Tensor
 
-from minitransformer import files
-from minitransformer.errors import WeightsError, command_line
-from minitransformer.flags import FlagParser, nearest
+from minitransformer.system import files
+from minitransformer.system.errors import WeightsError, command_line
+from minitransformer.system.flags import FlagParser, nearest
 from weights.download import digest
 from weights.folder import read_json, safetensors_bytes
 

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from minitransformer.errors import WeightsError
+from minitransformer.system.errors import WeightsError
 from weights import maps, timm
 from weights.find import find_folder
 from weights.folder import HASH, read_json, tensors_hash

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from minitransformer import albert, bert, vit
-from minitransformer.errors import WeightsError
+from minitransformer.system.errors import WeightsError
 
 
 @dataclass(frozen=True)

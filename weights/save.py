@@ -5,8 +5,8 @@ from pathlib import Path
 from tokenizers import Tokenizer
 from torch import nn
 
-from minitransformer import files
-from minitransformer.errors import WeightsError
+from minitransformer.system import files
+from minitransformer.system.errors import WeightsError
 from weights import maps
 from weights.folder import safetensors_bytes
 from weights.tokenizer import special_tokens

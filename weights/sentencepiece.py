@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minitransformer.errors import WeightsError
+from minitransformer.system.errors import WeightsError
 
 VARINT, EIGHT_BYTES, LENGTH, FOUR_BYTES = 0, 1, 2, 5  # protobuf's wire types, but for the groups, long out of use
 WIRE = {int: VARINT, float: FOUR_BYTES, str: LENGTH, bytes: LENGTH, slice: LENGTH}  # slice: a message, by its place

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from minitransformer.errors import WeightsError
+from minitransformer.system.errors import WeightsError
 
 WIDTHS = {"tiny": 192, "small": 384, "base": 768}  # with heads of 64, and feed-forward parts of four times the width
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-from minitransformer.errors import WeightsError
+from minitransformer.system.errors import WeightsError
 from weights.find import find_folder
 from weights.folder import read_json
 from weights.sentencepiece import CONTROL, USER_DEFINED, read_unigram

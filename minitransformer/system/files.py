@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from minitransformer.errors import RunError
+from minitransformer.system.errors import RunError
 
 
 def operation(name: str, path: str | Path) -> None:

@@ -22,7 +22,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from minitransformer.errors import RunError
+from minitransformer.system.errors import RunError
 
 T = TypeVar("T")
 

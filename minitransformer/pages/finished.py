@@ -7,13 +7,13 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from minitransformer.errors import RunError
+from minitransformer.system.errors import RunError
 
 
 class Finished(NamedTuple):
     folder: Path
     recipe: dict[str, Any]
-    log: list[dict[str, float]]  # a row per step; its columns are those of minitransformer/log.py
+    log: list[dict[str, float]]  # a row per step; its columns are those of minitransformer/training/log.py
     metrics: dict[str, Any]
 
     @property

@@ -3,9 +3,9 @@
 import shlex
 from statistics import median
 
-from minitransformer.chart import Series, chart
-from minitransformer.finished import Finished
-from minitransformer.page import Html, join, table, tag
+from minitransformer.pages.chart import Series, chart
+from minitransformer.pages.finished import Finished
+from minitransformer.pages.page import Html, join, table, tag
 
 
 def training(run: Finished) -> Html:

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from minitransformer.errors import RunError
+from minitransformer.system.errors import RunError
 
 
 def parameter_groups(model: nn.Module, weight_decay: float, decay_all: bool) -> list[dict]:

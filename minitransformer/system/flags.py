@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
-from minitransformer.errors import UserError
+from minitransformer.system.errors import UserError
 
 
 class FlagParser(argparse.ArgumentParser):

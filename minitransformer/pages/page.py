@@ -9,7 +9,7 @@ import html
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-from minitransformer.errors import JOINERS
+from minitransformer.system.errors import JOINERS
 
 # Whatever slips through: a browser loads nothing, sends nothing and runs nothing for this page.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"

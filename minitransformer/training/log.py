@@ -11,9 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from minitransformer import checkpoint, files
-from minitransformer.errors import RunError
-from minitransformer.optim import check_loss
+from minitransformer.system import files
+from minitransformer.system.errors import RunError
+from minitransformer.training import checkpoint
+from minitransformer.training.optim import check_loss
 
 
 class Log:

@@ -14,10 +14,10 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from minitransformer.errors import RecipeError, is_unicode
-from minitransformer.flags import FlagParser, nearest
+from minitransformer.system.errors import RecipeError, is_unicode
+from minitransformer.system.flags import FlagParser, nearest
 
-FOLDER = Path(__file__).parents[1] / "recipes"
+FOLDER = Path(__file__).parents[2] / "recipes"
 
 
 def parse(recipe_type: type, default: str, description: str, argv: list[str] | None = None) -> tuple[str, Any]:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from minitransformer.page import Html, escape, join, tag
+from minitransformer.pages.page import Html, escape, join, tag
 
 WIDTH, HEIGHT = 480, 280  # units of the drawing: pixels on a wide screen, less on a telephone
 LEFT, RIGHT, TOP, BOTTOM = 70, 26, 12, 48  # margins that hold the axes' numbers and names

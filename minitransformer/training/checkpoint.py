@@ -20,9 +20,9 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from minitransformer import files
-from minitransformer.errors import RunError, printable
-from minitransformer.parallel import ALONE, World
+from minitransformer.system import files
+from minitransformer.system.errors import RunError, printable
+from minitransformer.training.parallel import ALONE, World
 
 KEPT = 2  # the newest, and one more should the newest be damaged; besides these, the best
 
