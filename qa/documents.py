@@ -3,7 +3,7 @@
 A document is one text, or two, which are BERT's two segments.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from minitransformer.system.errors import DataError
 from minitransformer.training.masking import NO_WORD
-from qa import demo, squad
+from qa import squad
 from weights.new_tokenizer import HALF_SPACE
 
 
@@ -36,18 +36,19 @@ class Batch(NamedTuple):
     attention_mask: Tensor  # bool, True at real tokens
 
 
-def read_documents(source: str, part: str, limit: int) -> list[tuple[str, ...]]:
-    """Documents of one or two texts: lines of text, questions with their contexts, or the demo's. DataError if none."""
-    if source.endswith((".json", ".json.gz")):
-        documents = [(example.question, example.context) for example in squad.read(source)]
-        return documents[:limit] if limit else documents
-    if source == "demo":
-        lines = demo.pretraining_text(part, limit or None)
-    else:
-        try:
-            lines = Path(source).read_text(encoding="utf-8-sig").split("\n")
-        except UnicodeDecodeError as error:
-            raise DataError(f"{source}: not UTF-8 text ({error.reason} at byte {error.start}); convert it") from error
+def read_documents(path: str) -> list[tuple[str, ...]]:
+    """Documents of one or two texts from a file: lines of text, or questions with their contexts. DataError if none."""
+    if path.endswith((".json", ".json.gz")):
+        return [(example.question, example.context) for example in squad.read(path)]
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); convert it") from error
+    return split_lines(lines, path)
+
+
+def split_lines(lines: Iterable[str], source: str) -> list[tuple[str, ...]]:
+    """A document of each line that is not blank; a tab in it parts two texts. DataError if there is none."""
     documents = []
     for number, line in enumerate(lines, 1):
         texts = tuple(text for text in line.split("\t") if text.strip())
@@ -57,7 +58,7 @@ def read_documents(source: str, part: str, limit: int) -> list[tuple[str, ...]]:
             documents.append(texts)
     if not documents:
         raise DataError(f"{source}: holds no text; give a file with a document on each line")
-    return documents[:limit] if limit else documents
+    return documents
 
 
 def cut(documents: Sequence[tuple[str, ...]], tokenizer: Tokenizer, max_length: int) -> list[Piece]:

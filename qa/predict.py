@@ -10,11 +10,11 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from minitransformer.system import files
 from minitransformer.system.errors import RunError, command_line
 from minitransformer.system.flags import FlagParser, finite_number, whole_number
+from minitransformer.system.progress import progress
 from minitransformer.training.device import choose_device, move
 from minitransformer.training.parallel import ALONE, World
 from qa import squad
@@ -56,9 +56,8 @@ def read(
     device = next(model.parameters()).device
     batches = world.share(batches_by_tokens(features, batch_tokens))
     spans, loss = [], 0.0
-    with tqdm(
-        total=sum(map(len, batches)), desc="reading", unit="feature", leave=False, disable=None if world.first else True
-    ) as bar:
+    count = sum(map(len, batches))
+    with progress(total=count, desc="reading", unit="feature", leave=False, shown=world.first) as bar:
         for indices in batches:
             batch = move(collate([features[index] for index in indices], model.config.pad_id), device)
             start, end = model(batch.input_ids, batch.token_type_ids, batch.attention_mask)

@@ -39,6 +39,7 @@ from torch import nn
 
 from minitransformer.system.errors import UserError, command_line
 from minitransformer.system.flags import FlagParser, whole_number
+from minitransformer.system.progress import be_quiet
 from minitransformer.training import checkpoint
 from minitransformer.vit import VitConfig, VitForImageClassification
 from qa import squad
@@ -52,7 +53,7 @@ ALLOWANCE = (
 )  # bytes: a process that loads a file of a few kB touches libraries and buffers for the first time
 CEILING = 4 * 2**30  # bytes of address space that a load may take beyond this, so that the machine survives a failure
 FLIPS = 8  # bits at most
-SAID = ("warning: ", "frozen trunk: ")  # how lines begin that a load may print: of a checkpoint's damage, of progress
+SAID = ("warning: ",)  # how lines begin that a load may print: of a checkpoint's damage
 HEAD = 512  # bytes: half of the damage goes there, where the sizes and the names stand
 
 
@@ -313,6 +314,7 @@ def _load_here(load: Callable[[Path], str], path: Path, printed: int, answer: in
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(printed, 2)
     sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - until the process ends
+    be_quiet()
     before = peak_memory()
     verdict, remark = "crashed", ""
 

@@ -11,6 +11,8 @@ import pytest
 
 from minitransformer.system.errors import DataError
 from qa import demo, squad
+from qa.demo import __main__ as demo_command
+from qa.demo import pretraining, world
 
 ROOT = Path(__file__).parents[1]
 HALF_SPACE = "\u200c"
@@ -35,14 +37,14 @@ NAMED = {
     part: re.compile(
         rf"(?<![\w{HALF_SPACE}])(?:{'|'.join(name for pool in pools.values() for name in pool)})(?![\w{HALF_SPACE}])"
     )
-    for part, pools in demo.POOLS.items()
+    for part, pools in world.POOLS.items()
 }
 
 
 def test_there_are_at_least_12_relations_with_40_entities_and_3_phrasings_each() -> None:
-    assert len(demo.RELATIONS) >= 12
-    for name, relation in demo.RELATIONS.items():
-        assert len(demo.POOLS["train"][relation.kind]) >= 40, name
+    assert len(world.RELATIONS) >= 12
+    for name, relation in world.RELATIONS.items():
+        assert len(world.POOLS["train"][relation.kind]) >= 40, name
         assert len(set(relation.statements)) >= 3, name
         assert len(set(relation.questions)) >= 3, name
         for statement in relation.statements:
@@ -54,10 +56,10 @@ def test_there_are_at_least_12_relations_with_40_entities_and_3_phrasings_each()
 
 def test_every_relation_is_asked_in_both_parts(train: list[squad.Example], valid: list[squad.Example]) -> None:
     for examples in (train, valid):
-        for name, relation in demo.RELATIONS.items():
+        for name, relation in world.RELATIONS.items():
             patterns = [re.escape(question).replace(r"\{e\}", ".+") for question in relation.questions]
             asked = sum(any(re.fullmatch(p, example.question) for p in patterns) for example in examples)
-            assert asked >= len(examples) / len(demo.RELATIONS) / 4, name
+            assert asked >= len(examples) / len(world.RELATIONS) / 4, name
 
 
 def test_answers_are_spans_of_the_raw_context(train: list[squad.Example], valid: list[squad.Example]) -> None:
@@ -90,8 +92,8 @@ def test_the_validation_part_holds_300_questions_on_new_paragraphs(
 
 
 def test_no_name_of_the_validation_part_occurs_in_training(valid: list[squad.Example]) -> None:
-    for pool in demo.NAMES:
-        assert not set(demo.POOLS["train"][pool]) & set(demo.POOLS["valid"][pool]), pool
+    for pool in world.NAMES:
+        assert not set(world.POOLS["train"][pool]) & set(world.POOLS["valid"][pool]), pool
     assert all(names_in(example.question, "valid") for example in valid)
 
 
@@ -101,9 +103,11 @@ def test_no_pair_of_validation_occurs_in_training_or_pretraining(train: list[squ
 
 
 def test_every_part_of_a_validation_name_is_known_from_training() -> None:
-    for pool, (joint, _, _) in demo.NAMES.items():
-        parts = {part for part_name in demo.PARTS for name in demo.POOLS[part_name][pool] for part in name.split(joint)}
-        known = {part for name in demo.POOLS["train"][pool] for part in name.split(joint)}
+    for pool, (joint, _, _) in world.NAMES.items():
+        parts = {
+            part for part_name in demo.PARTS for name in world.POOLS[part_name][pool] for part in name.split(joint)
+        }
+        known = {part for name in world.POOLS["train"][pool] for part in name.split(joint)}
         assert parts == known, pool
 
 
@@ -174,9 +178,9 @@ def test_an_unknown_part_is_refused() -> None:
 
 def test_the_command_writes_the_three_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "QUESTIONS", {"train": 40, "valid": 20})
-    monkeypatch.setattr(demo, "PRETRAINING", {"train": 30, "valid": 10})
+    monkeypatch.setattr(pretraining, "LINES", {"train": 30, "valid": 10})
     monkeypatch.setattr(sys, "argv", ["demo", "--out", str(tmp_path / "data")])
-    demo.main()
+    demo_command.main()
     assert squad.read(tmp_path / "data" / "train.json") == demo.examples("train")
     assert squad.read(tmp_path / "data" / "valid.json") == demo.examples("valid")
     assert (tmp_path / "data" / "pretrain.txt").read_text(encoding="utf-8").count("\n") == 30

@@ -1,4 +1,4 @@
-"""qa.survey counts by hand what a few made questions hold; qa.explore writes it, safely, and refuses what it cannot."""
+"""qa.explore counts by hand what a few made questions hold, writes it, safely, and refuses what it cannot."""
 
 import csv
 import io
@@ -12,7 +12,9 @@ from matplotlib import image
 
 import tiny
 from minitransformer.pages.page import POLICY
-from qa import explore, squad, survey
+from qa import squad
+from qa.explore import __main__ as command
+from qa.explore import numbers, page, survey
 from qa.features import featurise
 from qa.squad import Answer, Example
 
@@ -89,7 +91,7 @@ def test_nothing_has_a_spread_of_zeros():
 def test_the_command_writes_page_pictures_and_numbers(tmp_path):
     one, two = (tiny.write_questions(tmp_path / name) for name in ("one.json", "two.json.gz"))
     weights = tiny.write_vocabulary(tmp_path / "weights")
-    outcome = tiny.call(explore.main, one, two, "--weights", weights, "--out", tmp_path / "out")
+    outcome = tiny.call(command.main, one, two, "--weights", weights, "--out", tmp_path / "out")
     assert outcome.status == 0, outcome.err
     assert "one: 12 questions on 10 passages under 3 titles; 3 (25.0 %) without an answer" in outcome.out
     assert set(tiny.files_under(tmp_path / "out")) == {*OUTPUT, "tokens.png"}
@@ -106,8 +108,8 @@ def test_the_command_writes_page_pictures_and_numbers(tmp_path):
 def test_texts_of_a_data_set_do_nothing_on_the_page():
     evil = "<script>alert(1)</script>"
     made = [example(title=evil, question=f"{evil}؟", context=f"{evil} بود", answers=[evil])]
-    one = explore.Explored(made, survey.survey(f"{evil}$x", made), None, [])
-    html = explore.build([one], dict.fromkeys(("answers", "places", "words"), b"\x89PNG"))
+    one = numbers.Explored(made, survey.survey(f"{evil}$x", made), None, [])
+    html = page.build([one], dict.fromkeys(("answers", "places", "words"), b"\x89PNG"))
     assert evil not in html
     assert "&lt;script&gt;" in html
     assert 'dir="auto"' in html
@@ -117,7 +119,7 @@ def test_texts_of_a_data_set_do_nothing_on_the_page():
 
 def test_a_file_name_that_is_not_utf_8_is_shown_without_what_is_no_letter(tmp_path):
     path = tiny.write_questions(tmp_path / os.fsdecode(b"caf\xe9.json"))
-    done = tiny.call(explore.main, path, "--out", tmp_path / "out")
+    done = tiny.call(command.main, path, "--out", tmp_path / "out")
     assert done.status == 0, done.err
     assert set(tiny.files_under(tmp_path / "out")) == OUTPUT
     assert "overview,caf,questions,count,12" in (tmp_path / "out/numbers.csv").read_text()
@@ -125,14 +127,14 @@ def test_a_file_name_that_is_not_utf_8_is_shown_without_what_is_no_letter(tmp_pa
 
 def test_a_file_given_twice_and_a_missing_one_are_refused(tmp_path):
     path = tiny.write_questions(tmp_path / "one.json")
-    assert "given twice" in tiny.call(explore.main, path, path, "--out", tmp_path / "out").refusal()
-    assert "no such file" in tiny.call(explore.main, tmp_path / "x.json", "--out", tmp_path / "out").refusal()
+    assert "given twice" in tiny.call(command.main, path, path, "--out", tmp_path / "out").refusal()
+    assert "no such file" in tiny.call(command.main, tmp_path / "x.json", "--out", tmp_path / "out").refusal()
     assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_far_below_is_made_for_the_page(tmp_path):
     path = tiny.write_questions(tmp_path / "one.json")
-    assert tiny.call(explore.main, path, "--out", tmp_path / "runs/far/look").status == 0
+    assert tiny.call(command.main, path, "--out", tmp_path / "runs/far/look").status == 0
     assert set(tiny.files_under(tmp_path / "runs/far/look")) == OUTPUT
 
 

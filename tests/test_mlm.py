@@ -165,8 +165,8 @@ def test_a_first_text_that_leaves_no_room_is_refused(tokenizer) -> None:
 def test_a_line_is_a_document_and_a_tab_parts_it(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_text("\ufeffیک متن.\n\n  \nپرسش؟\tمتن.\r\n", encoding="utf-8")  # a byte order mark, as Windows writes
-    assert read_documents(str(path), "train", 0) == [("یک متن.",), ("پرسش؟", "متن.")]
-    assert read_documents(str(path), "train", 1) == [("یک متن.",)]
+    assert read_documents(str(path)) == [("یک متن.",), ("پرسش؟", "متن.")]
+    assert train_mlm.read(str(path), "train", 1) == [("یک متن.",)]
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_text_that_cannot_be_used_is_refused(tmp_path: Path, content: str | byte
     path = tmp_path / "text.txt"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(DataError, match=message):
-        read_documents(str(path), "train", 0)
+        read_documents(str(path))
 
 
 def test_pieces_are_the_letters_then_the_most_frequent_pairs() -> None:
@@ -205,7 +205,7 @@ def test_loss_on_hidden_words_matches_hf(tmp_path: Path) -> None:
     folder = tmp_path / "run" / "model"
     model, tokenizer = load_pretrained(folder, "masked-lm"), load_tokenizer(folder)
     theirs = HFBertForMaskedLM.from_pretrained(folder, dtype=torch.float32).eval()
-    documents = read_documents("demo", "valid", 6)
+    documents = train_mlm.read("demo", "valid", 6)
     batch = collate(cut(documents, tokenizer, max_length=192), model.config.pad_id)
     part = train_mlm.masking_for(tokenizer, train_mlm.Recipe(mask_rate=0.3)).hide(batch, seed=0)
     expected = theirs(
@@ -238,7 +238,7 @@ def test_it_takes_the_steps_of_a_plain_loop(tmp_path: Path) -> None:
 
     folder = tmp_path / "start" / "model"
     model, tokenizer = load_pretrained(folder, "masked-lm").train(), load_tokenizer(folder)
-    pieces = cut(read_documents("demo", "train", 24), tokenizer, max_length=192)
+    pieces = cut(train_mlm.read("demo", "train", 24), tokenizer, max_length=192)
     assert len(pieces) == 24
     hiding = train_mlm.masking_for(tokenizer, train_mlm.Recipe(mask_rate=0.25))
     groups = tiny.groups_by_name(model.named_parameters(), weight_decay=0.3)

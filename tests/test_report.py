@@ -14,7 +14,11 @@ from PIL import Image
 import tiny
 from minitransformer.pages.chart import Series, chart, ticks
 from minitransformer.system.errors import RunError
-from qa import compare, metrics, question_words, report, squad
+from qa import metrics, report, squad
+from qa.compare import __main__ as compare
+from qa.report import __main__ as command
+from qa.report import page as page_parts
+from qa.report import question_words, scored
 from qa.spans import Candidate, Prediction, official_files
 from qa.squad import Answer, Example
 from test_page import Elements
@@ -46,13 +50,13 @@ def write_run(folder: Path, examples: list[Example], wrong: tuple[str, ...] = ()
     odds = {id: answer.null_odds for id, answer in answers.items()}
     scores = metrics.squad_v2(examples, best, odds, threshold=0.0) | {"loss": 0.8444}
     (folder / "metrics.json").write_text(json.dumps(scores))
-    report.write_data(folder, examples, features(examples), examples, features(examples))
+    scored.write_data(folder, examples, features(examples), examples, features(examples))
     return folder
 
 
-def features(examples: list[Example]) -> list[report.Feature]:
+def features(examples: list[Example]) -> list[scored.Feature]:
     ids, none = np.zeros(9, np.int32), np.zeros((1, 2), np.int32)
-    return [report.Feature(k, ids, ids, 3, none, 0, 0) for k in range(len(examples))]
+    return [scored.Feature(k, ids, ids, 3, none, 0, 0) for k in range(len(examples))]
 
 
 def shown(page: str) -> str:
@@ -71,9 +75,7 @@ def test_the_page_tells_scores_losses_and_what_is_known_of_the_data(tmp_path):
     assert "Steps: 3; epochs: 1." in made
     assert "Right: 10 of 10" in made
     assert "Wrong: 2 of 2" in made
-    assert 'training</td><td dir="ltr">train.json</td><td class="number">12</td>' in report.build(
-        report.read_run(folder)
-    )
+    assert 'training</td><td dir="ltr">train.json</td><td class="number">12</td>' in report.write(folder).read_text()
 
 
 def test_published_rows_stand_beside_a_run_on_pquad_alone(tmp_path):
@@ -106,22 +108,24 @@ def test_hostile_questions_passages_and_names_make_no_element(tmp_path):
 
 def test_gold_and_answer_are_marked_where_they_stand_and_where_they_overlap():
     example = Example("q", "", "?", "one two three four two", (Answer("two three", 4),))
-    asked = report.Scored(example, "three four", "three four", 8, -1.0, 0.0, 0.5)
-    assert report.marked(asked) == (
+    asked = scored.Scored(example, "three four", "three four", 8, -1.0, 0.0, 0.5)
+    assert page_parts.marked(asked) == (
         'one <mark class="gold">two </mark><mark class="gold said miss">three</mark>'
         '<mark class="said miss"> four</mark> two'
     )
     last = asked._replace(answer="two", best="two", place=19)  # the second "two", not the first
-    assert report.marked(last).endswith('four <mark class="said miss">two</mark>')
-    assert "said" not in report.marked(asked._replace(answer=""))  # withheld
+    assert page_parts.marked(last).endswith('four <mark class="said miss">two</mark>')
+    assert "said" not in page_parts.marked(asked._replace(answer=""))  # withheld
 
 
 def test_the_threshold_curve_agrees_with_the_metric(tmp_path, monkeypatch):
     drawn = {}
-    monkeypatch.setattr(report.chart, "chart", lambda *given, **more: drawn.update(series=given[3]) or report.Html(""))
-    run = report.read_run(write_run(tmp_path / "run", tiny.examples(), wrong=("q1", "q3")))
-    questions = report.read_questions(run)
-    report.threshold(run, questions)
+    monkeypatch.setattr(
+        page_parts.chart, "chart", lambda *given, **more: drawn.update(series=given[3]) or page_parts.Html("")
+    )
+    run = scored.read_run(write_run(tmp_path / "run", tiny.examples(), wrong=("q1", "q3")))
+    questions = scored.read_questions(run)
+    page_parts.threshold(run, questions)
     assert [x for x, _ in drawn["series"][0].points] == [-2.0, 2.0]
     odds = {q.example.id: q.null_odds for q in questions}
     best = {q.example.id: q.best for q in questions}
@@ -148,7 +152,7 @@ def test_the_threshold_curve_agrees_with_the_metric(tmp_path, monkeypatch):
 def test_what_a_run_folder_lacks_is_said_in_one_line(tmp_path, name, content, said):
     folder = write_run(tmp_path / "run", tiny.examples())
     (folder / name).unlink() if content is None else (folder / name).write_text(content)
-    assert said in call(report.main, folder).refusal()
+    assert said in call(command.main, folder).refusal()
     assert not (folder / "report.html").exists()
 
 
@@ -243,7 +247,7 @@ def test_a_chart_draws_finite_points_and_names_its_axes_and_series():
 
 def test_reading_a_folder_that_holds_no_run_is_refused(tmp_path):
     with pytest.raises(RunError, match="no run in it"):
-        report.read_run(tmp_path)
+        scored.read_run(tmp_path)
 
 
 def test_the_questions_are_kept_as_they_were_given(tmp_path):

@@ -247,3 +247,11 @@ def test_epoch_order_leaves_the_global_generator_alone():
     before = torch.get_rng_state()
     epoch_order(100, seed=1, epoch=2)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_run_that_is_older_than_a_field_resumes_with_the_fields_default(tmp_path):
+    open_run_folder(str(tmp_path), "demo", Settings(), resume=False)
+    (tmp_path / "recipe.toml").write_text("rate = 0.5\n")  # as written before there was a name
+    assert open_run_folder(str(tmp_path), "demo", Settings(), resume=True) == tmp_path
+    with pytest.raises(RunError, match="the run began with name = 'x', this command says 'y'"):
+        open_run_folder(str(tmp_path), "demo", Settings(name="y"), resume=True)

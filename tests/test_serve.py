@@ -23,7 +23,10 @@ from PIL import Image
 
 from browser import Page, chromium, find_chromium
 from minitransformer.attention_weights import attention_weights
-from qa import ask, serve
+from qa import ask
+from qa.serve import __main__ as command
+from qa.serve.reader import Reader
+from qa.serve.server import ADDRESS, Server
 from test_ask import teach_capitals
 from tiny import call, examples
 from weights import load_pretrained, load_tokenizer
@@ -50,8 +53,8 @@ def tokenizer(folder):
 
 
 @contextlib.contextmanager
-def running(reader: serve.Reader) -> Iterator[serve.Server]:
-    with serve.Server(reader, port=0) as server:
+def running(reader: Reader) -> Iterator[Server]:
+    with Server(reader, port=0) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
@@ -63,15 +66,15 @@ def running(reader: serve.Reader) -> Iterator[serve.Server]:
 
 @pytest.fixture(scope="module")
 def server(model, tokenizer):
-    with running(serve.Reader(model, tokenizer)) as server:
+    with running(Reader(model, tokenizer)) as server:
         yield server
 
 
 def request(
-    server: serve.Server, method: str, path: str, body: object = None, headers: dict[str, str] | None = None
+    server: Server, method: str, path: str, body: object = None, headers: dict[str, str] | None = None
 ) -> tuple[int, Any, http.client.HTTPMessage]:
     """Status, contents and headers. A body that is no text and no bytes goes as JSON."""
-    connection = http.client.HTTPConnection(serve.ADDRESS, server.server_port, timeout=60)
+    connection = http.client.HTTPConnection(ADDRESS, server.server_port, timeout=60)
     data = body if isinstance(body, bytes | str | None) else json.dumps(body)
     connection.request(method, path, data, JSON if headers is None and data is not None else headers or {})
     reply = connection.getresponse()
@@ -81,7 +84,7 @@ def request(
     return reply.status, json.loads(contents) if is_json else contents, reply.headers
 
 
-def asked(server: serve.Server, path: str, **fields: object) -> Any:
+def asked(server: Server, path: str, **fields: object) -> Any:
     status, value, _ = request(server, "POST", path, fields)
     assert status == 200, value
     return value
@@ -139,7 +142,7 @@ def test_every_window_of_a_long_passage_can_be_seen(server):
 def test_attention_is_that_of_the_model_computed_once_for_a_window(server, model, tokenizer):
     pair = tokenizer.encode(FIRST.question, FIRST.context)
     weights = attention_weights(model, torch.tensor([pair.ids]), torch.tensor([pair.type_ids]))[:, 0]
-    with mock.patch("qa.serve.attention_weights", side_effect=attention_weights) as computed:
+    with mock.patch("qa.serve.reader.attention_weights", side_effect=attention_weights) as computed:
         for layer in range(model.config.layers):
             for head in range(model.config.heads):
                 said = asked(server, "/attention", **FIELDS, window=0, layer=layer, head=head)
@@ -218,7 +221,7 @@ def test_another_kind_of_body_is_refused(server, kind):
     ],
 )
 def test_a_body_of_no_length_or_too_great_a_length_is_refused_unread(server, length, status, problem):
-    connection = http.client.HTTPConnection(serve.ADDRESS, server.server_port, timeout=60)
+    connection = http.client.HTTPConnection(ADDRESS, server.server_port, timeout=60)
     connection.putrequest("POST", "/answer")
     connection.putheader("Content-Type", "application/json")
     if length is not None:
@@ -277,8 +280,8 @@ def test_another_path_or_method_is_refused(server, method, path, status):
 
 
 def test_a_client_that_goes_away_and_one_that_waits_disturb_nobody(server, capfd):
-    with socket.create_connection((serve.ADDRESS, server.server_port)) as idle:
-        with socket.create_connection((serve.ADDRESS, server.server_port)) as gone:
+    with socket.create_connection((ADDRESS, server.server_port)) as idle:
+        with socket.create_connection((ADDRESS, server.server_port)) as gone:
             gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # ends by a reset
             gone.sendall(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n\x1b[31m")
         assert asked(server, "/answer", **FIELDS)["answer"]["text"] == FIRST.answers[0].text
@@ -290,7 +293,7 @@ def test_a_client_that_goes_away_and_one_that_waits_disturb_nobody(server, capfd
 
 
 def test_a_port_in_use_is_told_in_one_line(folder, server):
-    said = call(serve.main, "--model", folder, "--port", server.server_port).refusal()
+    said = call(command.main, "--model", folder, "--port", server.server_port).refusal()
     assert said == (
         f"error: port {server.server_port} is in use; choose another: --port {server.server_port % 65535 + 1}"
     )
@@ -306,7 +309,7 @@ def test_a_port_in_use_is_told_in_one_line(folder, server):
     ],
 )
 def test_serve_refuses(folder, flags, problem):
-    assert problem in call(serve.main, "--model", folder, *flags).refusal()
+    assert problem in call(command.main, "--model", folder, *flags).refusal()
 
 
 def test_it_serves_this_machine_alone_until_ctrl_c(folder):
@@ -317,7 +320,7 @@ def test_it_serves_this_machine_alone_until_ctrl_c(folder):
     )
     said = process.stdout.readline()
     port = int(re.fullmatch(r"ask it at http://127\.0\.0\.1:(\d+)/ {4}\(Ctrl-C ends it\)\n", said)[1])
-    with socket.create_connection((serve.ADDRESS, port)) as idle:  # a browser leaves one open
+    with socket.create_connection((ADDRESS, port)) as idle:  # a browser leaves one open
         idle.sendall(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
         assert idle.recv(15) == b"HTTP/1.0 200 OK"
         with pytest.raises(OSError, match="refused"):
@@ -465,7 +468,7 @@ def test_page_says_what_went_wrong_and_goes_on(page, server):
     assert shown(page, "#error") == ["the question is empty: write one"]
     assert page.run("document.getElementById('result').hidden")
     page.type(FIRST.question)
-    with mock.patch.object(serve.Reader, "answer", side_effect=ConnectionError):
+    with mock.patch.object(Reader, "answer", side_effect=ConnectionError):
         page.press("Enter")
         page.wait_for("document.getElementById('error').textContent.includes('does not answer')")
     page.events.clear()  # the two replies above are complaints to the browser, rightly

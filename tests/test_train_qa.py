@@ -5,6 +5,7 @@ import errno
 import gzip
 import json
 import os
+import re
 import resource
 import shlex
 import shutil
@@ -782,3 +783,17 @@ def test_train_qa_in_two_processes_leaves_the_same_bytes(train, data, weights, t
     assert train("--epochs", 1, "--out", tmp_path / "here").status == 0
     assert "loss-line.png" in files_under(tmp_path / "here")
     assert kill.differences(kill.contents(tmp_path / "here"), kill.contents(tmp_path / "run")) == []
+
+
+def test_quiet_leaves_the_scores_and_what_to_do_next_alone(tmp_path, data, weights):
+    outcome = process("--weights", weights, "--train", data, "--valid", data, "--max-length", "64", "--max-steps", "2",
+                      "--print-every", "1", "--quiet", "--out", tmp_path / "run")  # fmt: skip
+    assert outcome.status == 0
+    assert outcome.err == ""
+    assert [line.split()[0] for line in outcome.out.splitlines()] == ["exact", "read", "ask"]
+
+
+def test_a_log_file_gets_a_last_line_with_the_time_and_no_bar(tmp_path, data, weights):
+    outcome = process("--weights", weights, "--train", data, "--valid", data, "--max-length", "64", "--max-steps", "2",
+                      "--out", tmp_path / "run")  # fmt: skip
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  training: 2/2 step, .*, loss \S+, .* tokens/s\n", outcome.err)

@@ -14,11 +14,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy import ndarray
 from PIL import Image
-from tqdm import tqdm
 
 from minitransformer.system import files
 from minitransformer.system.errors import command_line
 from minitransformer.system.flags import FlagParser
+from minitransformer.system.progress import progress
 from vision.images import Images
 
 SIDE = 48  # pixels
@@ -133,7 +133,7 @@ def read(name: str, part: str, count: int | None = None) -> Images:
     count = min(count or chosen.count[part], chosen.count[part])
     labels = np.arange(count) % len(chosen.classes)
     pictures = np.empty((count, SIDE, SIDE, 3), np.uint8)
-    for place, label in enumerate(tqdm(labels, desc=f"drawing {part}", unit="image", leave=False, disable=None)):
+    for place, label in enumerate(progress(labels, desc=f"drawing {part}", unit="image", leave=False)):
         random = np.random.default_rng([chosen.seed, PARTS.index(part), place])
         pictures[place] = draw(chosen.classes[label], random)
     return Images(pictures, labels, chosen.classes)

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from PIL import ExifTags, Image
 from torch import Tensor
-from tqdm import tqdm
 
 from minitransformer.system import files
 from minitransformer.system.errors import DataError, WeightsError, is_unicode
+from minitransformer.system.progress import progress
 from weights import timm
 from weights.find import find_folder
 from weights.folder import read_json
@@ -257,7 +257,7 @@ def prepare_all(
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         done = pool.map(fill, range(len(sources)))
-        for _ in tqdm(done, total=len(sources), unit="image", desc="preparing", disable=quiet or None, leave=False):
+        for _ in progress(done, total=len(sources), unit="image", desc="preparing", shown=not quiet, leave=False):
             pass
     return pictures
 

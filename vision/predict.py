@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from minitransformer.system import files
 from minitransformer.system.errors import RunError, WeightsError, command_line, printable
 from minitransformer.system.flags import FlagParser
+from minitransformer.system.progress import progress
 from minitransformer.training.device import choose_device
 from minitransformer.vit import images_at_once
 from vision.attention import cls_attention, plot_attention
@@ -38,7 +38,7 @@ def classify(model: nn.Module, images: Images, settings: Preprocessing, batch_si
     model.eval()
     device = next(model.parameters()).device
     logits = []
-    with tqdm(total=len(images), desc="looking", unit="image", leave=False, disable=None) as bar:
+    with progress(total=len(images), desc="looking", unit="image", leave=False) as bar:
         for chosen in torch.arange(len(images)).split(images_at_once(model.config, device, batch_size)):
             logits.append(model(pixels(images.take(chosen), settings, model.config.patch).to(device)).cpu())
             if not logits[-1].isfinite().all():

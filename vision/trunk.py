@@ -29,10 +29,10 @@ import torch
 import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from minitransformer.system import files
 from minitransformer.system.errors import DataError, RunError
+from minitransformer.system.progress import progress, say
 from minitransformer.training.device import ahead
 from minitransformer.vit import images_at_once
 from vision.images import FILE
@@ -145,7 +145,7 @@ def open_cache(
 
     def passes() -> Iterator[Tensor]:
         batches = ahead(map(pixels, torch.arange(count).split(batch_size)), device)
-        with tqdm(total=count, unit="image", desc="frozen trunk") as bar:
+        with progress(total=count, unit="image", desc="frozen trunk") as bar:
             for batch in batches:
                 kept = keep(model, batch, first)
                 if kept.shape[1:] != shape[1:]:
@@ -154,7 +154,7 @@ def open_cache(
                 bar.update(len(batch))
 
     if size <= budget:
-        print(f"{frozen}; what they give, {size / 1e9:.2f} GB, stays in memory", flush=True)
+        say(f"{frozen}; what they give, {size / 1e9:.2f} GB, stays in memory")
         rows = torch.empty(shape, device=device)
         for part, batch in zip(rows.split(batch_size), passes(), strict=True):
             part.copy_(batch)
@@ -164,11 +164,11 @@ def open_cache(
     path = folder / f"{key[:32]}.safetensors"
     rows = _read(path, key, shape)
     if rows is None:
-        print(f"{frozen}; what they give, {size / 1e9:.2f} GB, goes to {path}", flush=True)
+        say(f"{frozen}; what they give, {size / 1e9:.2f} GB, goes to {path}")
         _write(path, key, shape, passes())
         rows = _map(path)
     else:
-        print(f"{frozen}; what they give was kept by an earlier run, {path}", flush=True)
+        say(f"{frozen}; what they give was kept by an earlier run, {path}")
     return rows
 
 

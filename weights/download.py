@@ -15,10 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from tqdm import tqdm
-
 from minitransformer.system import files
 from minitransformer.system.errors import DataError
+from minitransformer.system.progress import progress
 
 SILENCE = 30.0  # seconds that a server may be silent
 CHUNK = 1 << 18  # bytes
@@ -104,7 +103,7 @@ def _transfer(url: str, file: BinaryIO, name: str) -> int:
             have = 0
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else None
-        with tqdm(desc=name, initial=have, total=total, unit="B", unit_scale=True) as bar:
+        with progress(desc=name, initial=have, total=total, unit="B", unit_scale=True) as bar:
             while chunk := response.read(CHUNK):
                 file.write(chunk)
                 bar.update(len(chunk))

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from tqdm import tqdm
 
+from minitransformer.system.progress import progress
 from weights.tokenizer import BERT_SPECIAL
 
 HALF_SPACE = "\u200c"  # ZWNJ, which joins the parts of a Persian word: می‌شود
@@ -75,7 +75,7 @@ def learn_pieces(words: Counter[str], size: int) -> list[str]:
     known = set(pieces)
     queue = [(-times, pair) for pair, times in count.items()]
     heapq.heapify(queue)
-    bar = tqdm(total=size, desc="learning a vocabulary", unit="piece", leave=False, disable=None)
+    bar = progress(total=size, desc="learning a vocabulary", unit="piece", leave=False)
     while queue and len(pieces) < size:
         bar.update(len(pieces) - bar.n)
         times, pair = heapq.heappop(queue)

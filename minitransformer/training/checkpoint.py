@@ -18,10 +18,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from minitransformer.system import files
 from minitransformer.system.errors import RunError, printable
+from minitransformer.system.progress import say
 from minitransformer.training.parallel import ALONE, World
 
 KEPT = 2  # the newest, and one more should the newest be damaged; besides these, the best
@@ -81,7 +81,7 @@ def save_checkpoint(
     files.rename(temporary, final)
     _remove_old(whole_checkpoints(folder))
     if score is not None:
-        tqdm.write(f"{final.name}: validated at {score:.4f}")
+        say(f"{final.name}: validated at {score:.4f}")
     return final
 
 
@@ -121,7 +121,7 @@ def resume(
         if world.first:
             _remove_old(saved[:number])  # which a killed process had no time to do
             _remove_leftovers(folder)
-            print(f"resumed at step {step} from {folder}", flush=True)
+            say(f"resumed at step {step} from {folder}")
         return step
     if saved:
         raise RunError(f"{folder}: no checkpoint in it is whole; delete {folder.parent} and start again")
@@ -145,7 +145,7 @@ def load_best(folder: Path, model: nn.Module, world: World = ALONE) -> None:
     for name, parameter in model.named_parameters():
         parameter.copy_(held[name])
     if world.first:
-        print(f"the best was {best.name} ({_score(best):.4f}): its weights are kept", flush=True)
+        say(f"the best was {best.name} ({_score(best):.4f}): its weights are kept")
 
 
 def _best_whole(folder: Path) -> Path | None:

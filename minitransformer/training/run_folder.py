@@ -18,6 +18,7 @@ from torch import nn
 from minitransformer.system import files
 from minitransformer.system.errors import RunError
 from minitransformer.system.flags import nearest
+from minitransformer.system.progress import say
 from minitransformer.training import checkpoint, recipe
 from minitransformer.training.parallel import World
 
@@ -73,7 +74,7 @@ def resume(
     done = checkpoint.resume(folder / "checkpoints", model, optimizer, world, scaler)
     if world.first:
         if not done:
-            print(f"no checkpoint in {folder}: the run begins at its first step", flush=True)
+            say(f"no checkpoint in {folder}: the run begins at its first step")
         files.write_text(folder / "recipe.toml", recipe.write(settings))
     return done
 
@@ -101,10 +102,10 @@ def _numbered(path: Path) -> Iterator[Path]:
 
 
 def _check_same_recipe(written: Path, settings: Any, may_change: list[str]) -> None:
-    names = [field.name for field in dataclasses.fields(settings)]
+    fields = {field.name: field.default for field in dataclasses.fields(settings)}
     for name in may_change:
-        if name not in names:
-            raise RunError(f"--may-change: the recipe has no field {name!r}{nearest(name, names)}")
+        if name not in fields:
+            raise RunError(f"--may-change: the recipe has no field {name!r}{nearest(name, fields)}")
     try:
         before = tomllib.loads(written.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -112,10 +113,11 @@ def _check_same_recipe(written: Path, settings: Any, may_change: list[str]) -> N
     except ValueError as error:
         raise RunError(f"{written}: not TOML ({error}); the run cannot be resumed") from error
     now = tomllib.loads(recipe.write(settings))
-    for name in names:
-        if before.get(name) != now.get(name) and name not in may_change:
+    for name, default in fields.items():
+        began = before.get(name, default)  # a field that is newer than the run: it had its default's effect
+        if began != now.get(name, default) and name not in may_change:
             raise RunError(
-                f"{written}: the run began with {name} = {before.get(name)!r}, this command says {now.get(name)!r}; "
+                f"{written}: the run began with {name} = {began!r}, this command says {now[name]!r}; "
                 f"resume with what it began with, or allow it by --may-change {name}"
             )
 

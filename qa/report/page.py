@@ -1,14 +1,11 @@
-"""The page of a question answering run: report.html in its folder, one file that opens anywhere.
-
-python -m qa.report runs/demo-qa            builds it anew from what the folder holds
-"""
+"""What report.html of a question answering run shows."""
 
 import random
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import mean
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -16,12 +13,9 @@ from minitransformer.pages import chart, finished, run_page
 from minitransformer.pages.chart import Series
 from minitransformer.pages.finished import Finished
 from minitransformer.pages.page import Html, bars, cards, escape, join, page, table, tag, text
-from minitransformer.system import files
-from minitransformer.system.errors import RunError, command_line
-from minitransformer.system.flags import FlagParser
-from qa import metrics, question_words, squad
-from qa.features import Feature
-from qa.squad import Example
+from qa import metrics
+from qa.report import question_words
+from qa.report.scored import Scored
 
 SHOWN = 15  # questions with a right answer, and as many with a wrong one
 THRESHOLDS = 200  # points of the curve
@@ -51,62 +45,8 @@ mark.said.miss { background: var(--bad-back); }
 """
 
 
-class Scored(NamedTuple):
-    """A question with all that the run says about it."""
-
-    example: Example
-    answer: str  # "" for no answer
-    best: str  # the best span, whether or not it became the answer
-    place: int  # where it begins in the context
-    null_odds: float
-    exact: float  # 0 or 1
-    f1: float  # 0 to 1
-
-
-def write_data(
-    folder: Path,
-    train: Sequence[Example],
-    train_features: Sequence[Feature],
-    valid: Sequence[Example],
-    valid_features: Sequence[Feature],
-) -> None:
-    """valid.json, the questions that are answered, and data.json: counts of both sets, lengths in tokens."""
-    squad.write(folder / "valid.json", valid)
-    facts = {"train": _facts(train, train_features), "valid": _facts(valid, valid_features)}
-    files.write_json(folder / "data.json", facts)
-
-
-def _facts(examples: Sequence[Example], features: Sequence[Feature]) -> dict[str, int | float]:
-    sizes = [len(feature.input_ids) for feature in features]
-    return {
-        "questions": len(examples),
-        "unanswerable": sum(not example.is_answerable for example in examples),
-        "passages": len({example.context for example in examples}),
-        "inputs": len(features),  # as many as questions, or more with windows
-        "tokens_mean": mean(sizes),
-        "tokens_longest": max(sizes),
-    }
-
-
-def read_run(folder: str | Path) -> Finished:
-    """A finished run of train_qa.py. Raises RunError where the folder holds none."""
-    return finished.read(folder, "train_qa.py", "null_threshold")
-
-
-def write(folder: str | Path) -> Path:
-    """Write report.html from what the run folder holds, and say where. Raises RunError where something is missing."""
-    run = read_run(folder)
-    path = run.folder / "report.html"
-    try:
-        made = build(run)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RunError(f"{run.folder}: its files are not what a run writes ({error}); run it again") from error
-    files.write_text(path, made)
-    return path
-
-
-def build(run: Finished) -> str:
-    questions = read_questions(run)
+def build(run: Finished, questions: Sequence[Scored]) -> str:
+    """The whole page."""
     scores = run.metrics
     title = f"{run.name}: questions answered by {run.recipe['weights']}"
     right = sum(q.exact for q in questions)
@@ -133,26 +73,6 @@ def build(run: Finished) -> str:
         tag("h2", "The recipe"), run_page.recipe(run, "train_qa.py"),
         style=chart.STYLE + STYLE,
     )  # fmt: skip
-
-
-def read_questions(run: Finished) -> list[Scored]:
-    """The validation questions of a run in their order, with answers and scores."""
-    asked = squad.read(run.folder / "valid.json")
-    parts = [
-        finished.read_json(run.folder / f"{name}.json") for name in ("predictions", "nbest", "null_odds", "places")
-    ]
-    answers, n_best, odds, places = parts
-    if missing := [example.id for example in asked if not all(example.id in part for part in parts)]:
-        raise RunError(f"{run.folder}: predictions lack question {missing[0]!r} of valid.json; run it again")
-    exact, f1 = metrics.raw_scores(
-        metrics.gold_answers(asked), {example.id: answers[example.id] for example in asked}, metrics.official_tokens
-    )
-    questions = []
-    for example in asked:
-        best = next((candidate["text"] for candidate in n_best[example.id] if candidate["text"]), "")
-        said = answers[example.id], best, places[example.id], odds[example.id]
-        questions.append(Scored(example, *said, exact[example.id], f1[example.id]))
-    return questions
 
 
 def results(run: Finished) -> Html:
@@ -320,14 +240,3 @@ def data(run: Finished, questions: Sequence[Scored]) -> Html:
         "p",
         f"{len(questions):,} validation questions, {none:,} of them without answer. Training: {run.recipe['train']}.",
     )
-
-
-@command_line
-def main() -> None:
-    parser = FlagParser(prog="python -m qa.report", description=__doc__)
-    parser.add_argument("run", metavar="RUN", help="a run folder, as runs/demo-qa")
-    print(write(parser.parse_args().run))
-
-
-if __name__ == "__main__":
-    main()

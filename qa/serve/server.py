@@ -1,44 +1,26 @@
-"""A page to ask a trained model on: its answer, its scores over the tokens, its attention. For this machine alone.
+"""The server: for this machine alone, and deaf to what a page of somebody else could make a browser send."""
 
-python -m qa.serve --model runs/demo-qa/model            then open the address that it prints; Ctrl-C ends it
-
-It listens on 127.0.0.1, and refuses what a page of somebody else could make a browser send there.
-"""
-
-import argparse
 import base64
-import contextlib
 import errno
 import hashlib
 import json
 import re
 import sys
-import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import torch
-from tokenizers import Tokenizer
-from torch import Tensor, nn
-
-from minitransformer.attention_weights import attention_weights
 from minitransformer.pages.page import STYLE
-from minitransformer.system.errors import DataError, RunError, UserError, command_line
-from minitransformer.system.flags import FlagParser, whole_number
-from qa.ask import BATCH_TOKENS, MAX_ANSWER_TOKENS, NEXT_BEST, rank, windows
-from qa.features import Batch, Feature, collate, pair_template
-from qa.predict import N_BEST, read
-from qa.spans import predictions
-from weights import load_pretrained, load_tokenizer
+from minitransformer.system.errors import DataError, RunError, UserError
+from qa.serve.reader import Reader
 
 ADDRESS, PORT, LAST_PORT = "127.0.0.1", 8765, 65_535
 NAMES = (ADDRESS, "localhost")  # by which a browser on this machine calls it
 LARGEST = 2_000_000  # bytes of a request
 SILENCE = 30  # seconds that a client may be silent in the middle of a request
 
-PAGE = (Path(__file__).parent / "serve.html").read_text(encoding="utf-8").replace("/* STYLE */", STYLE)
+PAGE = (Path(__file__).parent / "page.html").read_text(encoding="utf-8").replace("/* STYLE */", STYLE)
 SCRIPT = re.search("<script>(.*)</script>", PAGE, re.DOTALL)[1]
 POLICY = (  # the page runs its own script and no other, asks its own server and no other, and stands in no frame
     f"default-src 'none'; script-src 'sha256-{base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()}'; "
@@ -52,66 +34,6 @@ FIELDS = {
     "/window": {"passage": str, "question": str, "window": int},
     "/attention": {"passage": str, "question": str, "window": int, "layer": int, "head": int},
 }
-
-
-class Reader:
-    """A model and its tokenizer, for one request at a time, and the attention weights of the window asked for last."""
-
-    def __init__(self, model: nn.Module, tokenizer: Tokenizer) -> None:
-        self.model = model
-        self.tokenizer = tokenizer
-        self.lock = threading.Lock()
-        self.weights: tuple[tuple[str, str, int], Tensor] | None = None  # what they are of, (L, H, T, T)
-
-    def answer(self, passage: str, question: str) -> dict[str, Any]:
-        """The answer and its rivals, where it begins (in code points), and the window with the best span."""
-        example, features = windows(self.model, self.tokenizer, passage, question)
-        spans, _ = read(self.model, features, BATCH_TOKENS, MAX_ANSWER_TOKENS, N_BEST)
-        prediction = predictions([example], features, spans)[example.id]
-        chosen, null, others = rank(prediction)
-        return {
-            "answer": chosen._asdict(),
-            "start": prediction.start,
-            "none": null._asdict(),
-            "others": [other._asdict() for other in others[:NEXT_BEST]],
-            "windows": len(features),
-            "window": int(spans.score[:, 0].argmax()),
-        }
-
-    @torch.inference_mode()
-    def window(self, passage: str, question: str, window: int) -> dict[str, Any]:
-        """The tokens of one window, what each is part of and where it lies in the passage, and its two logits."""
-        feature, batch = self._window(passage, question, window)
-        start, end = self.model(batch.input_ids, batch.token_type_ids, batch.attention_mask)
-        template = pair_template(self.tokenizer)
-        asked = range(template.before.shape[1], feature.context_start - template.between.shape[1])
-        told = range(feature.context_start, feature.context_start + len(feature.offsets))
-        tokens = []
-        for place, id in enumerate(feature.input_ids.tolist()):
-            part = "question" if place in asked else "passage" if place in told else "special"
-            begin, stop = feature.offsets[place - told.start].tolist() if place in told else (-1, -1)
-            tokens.append({"text": self.tokenizer.id_to_token(id), "part": part, "begin": begin, "end": stop})
-        return {"tokens": tokens, "start": start[0].tolist(), "end": end[0].tolist()}
-
-    def attention(self, passage: str, question: str, window: int, layer: int, head: int) -> dict[str, Any]:
-        """How each token shares out its attention in one head: rows of ten-thousandths; how many heads there are."""
-        asked = passage, question, window
-        if self.weights is None or self.weights[0] != asked:
-            _, batch = self._window(*asked)
-            inputs = batch.input_ids, batch.token_type_ids, batch.attention_mask
-            self.weights = asked, attention_weights(self.model, *inputs)[:, 0]
-        weights = self.weights[1]
-        layers, heads = weights.shape[:2]
-        if not (0 <= layer < layers and 0 <= head < heads):
-            raise DataError(f"layer {layer}, head {head}: the model has {layers} layers of {heads} heads")
-        rows = (weights[layer, head] * 10_000).round().int().tolist()
-        return {"rows": rows, "layers": layers, "heads": heads}
-
-    def _window(self, passage: str, question: str, number: int) -> tuple[Feature, Batch]:
-        _, features = windows(self.model, self.tokenizer, passage, question)
-        if not 0 <= number < len(features):
-            raise DataError(f"window {number}: the passage makes {len(features)} of them, from 0 on")
-        return features[number], collate([features[number]], self.model.config.pad_id)
 
 
 class Server(ThreadingHTTPServer):
@@ -225,30 +147,3 @@ def read_fields(data: bytes, fields: dict[str, type]) -> dict[str, Any]:
         if type(values[name]) is not kind:
             raise DataError(f"{name} is no {'text' if kind is str else 'whole number'}")
     return values
-
-
-@command_line
-def main() -> None:
-    flags = parse_flags()
-    tokenizer = load_tokenizer(flags.model)
-    model = load_pretrained(flags.model, "question-answering", fresh_head=False)
-    with Server(Reader(model, tokenizer), flags.port) as server:
-        print(f"ask it at http://{ADDRESS}:{server.server_port}/    (Ctrl-C ends it)", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            server.serve_forever()
-    print("\nended")
-
-
-def parse_flags() -> argparse.Namespace:
-    parser = FlagParser(prog="python -m qa.serve", description=__doc__)
-    parser.add_argument("--model", required=True, metavar="DIR", help="a trained model's folder, as runs/NAME/model")
-    port = whole_number(at_least=0)
-    parser.add_argument("--port", type=port, default=PORT, metavar="N", help=f"{PORT} unless told; 0: any free one")
-    flags = parser.parse_args()
-    if flags.port > LAST_PORT:
-        parser.error(f"--port {flags.port}: the last one is {LAST_PORT}")
-    return flags
-
-
-if __name__ == "__main__":
-    main()

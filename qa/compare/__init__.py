@@ -6,18 +6,15 @@ python -m qa.compare runs/parsbert runs/albert-fa --out compare.html        the 
 
 from collections.abc import Sequence
 from itertools import permutations
-from pathlib import Path
 from typing import Any
 
 from minitransformer.pages import chart
 from minitransformer.pages.chart import Series
 from minitransformer.pages.finished import Finished
 from minitransformer.pages.page import Html, join, page, table, tag
-from minitransformer.system import files
-from minitransformer.system.errors import RunError, command_line, printable
-from minitransformer.system.flags import FlagParser
-from qa import report
-from qa.report import Scored
+from minitransformer.system.errors import RunError, printable
+from qa.report import page as report
+from qa.report.scored import Scored, read_questions
 
 METRICS = ("exact", "f1", "HasAns_exact", "HasAns_f1", "NoAns_exact", "best_f1", "fa_exact", "fa_f1", "loss")
 SHOWN = 10  # questions that one run gets right and another wrong
@@ -48,7 +45,7 @@ def only_first_right(first: Sequence[Scored], second: Sequence[Scored]) -> list[
 
 def read_all(runs: Sequence[Finished]) -> list[list[Scored]]:
     """Every run's questions. Raises RunError unless they are the same ones."""
-    answered = [report.read_questions(run) for run in runs]
+    answered = [read_questions(run) for run in runs]
     asked = {question.example.id: question.example for question in answered[0]}
     for run, questions in zip(runs[1:], answered[1:], strict=True):
         if {question.example.id: question.example for question in questions} != asked:
@@ -105,29 +102,3 @@ def _differ(first: str, second: str, answers: Sequence[Scored], others: Sequence
                  for name, question in ((first, right), (second, wrong))]  # fmt: skip
         shown.append(tag("div", *sides, class_="columns"))
     return join([tag("h3", f"{first} right, {second} wrong: {len(pairs):,} of {len(answers):,}"), *shown])
-
-
-@command_line
-def main() -> None:
-    parser = FlagParser(prog="python -m qa.compare", description=__doc__)
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="two run folders or more, as runs/parsbert")
-    parser.add_argument("--out", metavar="FILE", help="also write a page, as compare.html")
-    args = parser.parse_args()
-    if len(args.runs) < 2:
-        raise RunError(f"only one run, {args.runs[0]}, to compare; give two or more")
-    if args.out:
-        files.check_writable(Path(args.out))
-
-    runs = [report.read_run(folder) for folder in args.runs]
-    names = [run.name for run in runs]
-    if len(set(names)) < len(names):  # a/run and b/run
-        names = args.runs
-    answered = read_all(runs)
-    print(as_text(runs, names, answered))
-    if args.out:
-        files.write_text(args.out, as_page(runs, names, answered))
-        print(f"\nread it: {args.out}")
-
-
-if __name__ == "__main__":
-    main()

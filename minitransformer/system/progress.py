@@ -1,0 +1,58 @@
+"""Progress on stderr, and the lines that tell how a run goes: a bar on a terminal, a line now and then in a file."""
+
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from tqdm import tqdm
+
+SECONDS = 30  # between two lines where stderr is no terminal
+LINE = "{desc}: {n_fmt}/{total_fmt} {unit}, {elapsed}<{remaining}, {rate_fmt}{postfix}"
+
+_quiet = False
+
+
+def be_quiet(quiet: bool = True) -> None:
+    """Show no progress and `say` nothing from here on, in this process."""
+    global _quiet
+    _quiet = quiet
+
+
+def say(*lines: object) -> None:
+    """Print lines that tell how a run goes, unless --quiet; a bar on the terminal makes room for them."""
+    if _quiet:
+        return
+    for line in lines:
+        if sys.stderr.isatty():
+            tqdm.write(str(line))
+        else:
+            print(line)
+    sys.stdout.flush()
+
+
+def progress(items: Iterable | None = None, *, shown: bool = True, **settings: Any) -> tqdm:
+    """tqdm with its own `settings`. shown: False in all processes but the first."""
+    kind = tqdm if sys.stderr.isatty() else _Lines
+    return kind(items, disable=_quiet or not shown, **settings)
+
+
+class _Lines(tqdm):
+    """The same numbers in a line with the time, every SECONDS and, where the bar would stay, at the end.
+
+    A log file keeps every state of a bar that was meant to be overwritten; a run of an hour writes thousands.
+    """
+
+    def __init__(self, items: Iterable | None, **settings: Any) -> None:
+        self._printed = settings.get("initial", 0)  # nothing to tell before anything is done
+        super().__init__(items, mininterval=SECONDS, miniters=1, bar_format=LINE, **settings)
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        if self.n != self._printed:
+            self._printed = self.n
+            print(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {self}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if not self.disable and self.leave:
+            self.display()
+        self.disable = True

@@ -1,0 +1,42 @@
+"""A page to ask a trained model on: its answer, its scores over the tokens, its attention. For this machine alone.
+
+python -m qa.serve --model runs/demo-qa/model            then open the address that it prints; Ctrl-C ends it
+
+It listens on 127.0.0.1, and refuses what a page of somebody else could make a browser send there.
+"""
+
+import argparse
+import contextlib
+
+from minitransformer.system.errors import command_line
+from minitransformer.system.flags import FlagParser, whole_number
+from qa.serve.reader import Reader
+from qa.serve.server import ADDRESS, LAST_PORT, PORT, Server
+from weights import load_pretrained, load_tokenizer
+
+
+@command_line
+def main() -> None:
+    flags = parse_flags()
+    tokenizer = load_tokenizer(flags.model)
+    model = load_pretrained(flags.model, "question-answering", fresh_head=False)
+    with Server(Reader(model, tokenizer), flags.port) as server:
+        print(f"ask it at http://{ADDRESS}:{server.server_port}/    (Ctrl-C ends it)", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
+    print("\nended")
+
+
+def parse_flags() -> argparse.Namespace:
+    parser = FlagParser(prog="python -m qa.serve", description=__doc__)
+    parser.add_argument("--model", required=True, metavar="DIR", help="a trained model's folder, as runs/NAME/model")
+    port = whole_number(at_least=0)
+    parser.add_argument("--port", type=port, default=PORT, metavar="N", help=f"{PORT} unless told; 0: any free one")
+    flags = parser.parse_args()
+    if flags.port > LAST_PORT:
+        parser.error(f"--port {flags.port}: the last one is {LAST_PORT}")
+    return flags
+
+
+if __name__ == "__main__":
+    main()

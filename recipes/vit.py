@@ -1,0 +1,47 @@
+"""What train_vit.py can be told."""
+
+from dataclasses import dataclass
+
+from minitransformer.training.recipe import option
+from recipes import common
+
+
+@dataclass(frozen=True)
+class Task:
+    weights: str = option("demo-deit", "checkpoint: a folder in Hugging Face layout, or a name; new: a random DeiT")
+    data: str = option("demo", "images: demo, demo-pretrain, a CIFAR-10 archive or folder, or a folder of classes")
+    only_classes: str = option("", "names of the classes to use, parted by commas or spaces; empty: all")
+    limit_train: int = option(0, "only N training images, drawn by chance; 0: all", at_least=0)
+    limit_valid: int = option(0, "only N validation images, likewise; 0: all", at_least=0)
+    # the sizes of a new model
+    image_size: int = option(48, "pixels of a side", at_least=1, at_most=10_000)
+    patch: int = option(8, "pixels of a patch's side", at_least=1, at_most=10_000)
+    width: int = option(128, "of the hidden states", at_least=1)
+    layers: int = option(6, "blocks", at_least=1)
+    heads: int = option(4, "of attention", at_least=1)
+    ffn_width: int = option(512, "of the feed-forward part", at_least=1)
+    initializer_range: float = option(0.02, "standard deviation of fresh weights", at_least=0.0)
+    # what trains, and how its input comes about
+    trainable: str = option("blocks.11 classifier", "names of parts, parted by spaces; all: everything")
+    augment: bool = option(False, "mirror and shift the training images, anew in every epoch")
+    trunk_cache: bool = option(True, "run the frozen blocks once and keep what they give, where that is exact")
+    cache_gb: float = option(4.0, "10^9 bytes of it that may stay in memory; more goes to a file", at_least=0.0)
+    # training
+    epochs: int = option(10, "passes over the training images", at_least=0)
+    max_steps: int = option(0, "stop after N steps; 0: after the epochs", at_least=0)
+    batch_size: int = option(512, "images in a step", at_least=1)
+    micro_batch: int = option(64, "images of a step that the model takes at once; their gradients add up", at_least=1)
+    learning_rate: float = option(1e-4, "of AdamW, at its highest", at_least=0.0)
+    beta2: float = option(0.999, "of AdamW: memory of the squared gradient", at_least=0.0, at_most=1.0)
+    weight_decay: float = option(0.0, "of AdamW", at_least=0.0)
+    decay_all: bool = option(False, "decay biases and norms too")
+    warmup: float = option(0.0, "part of the steps in which the rate rises; then it falls", at_least=0.0, at_most=1.0)
+    clip_norm: float = option(0.0, "largest norm of the gradient; 0: no clipping", at_least=0.0)
+    label_smoothing: float = option(0.0, "part of the target that all classes share", at_least=0.0, at_most=1.0)
+    half: bool = option(False, "write the finished model in float16, half the size")
+    cache_dir: str = option("runs/trunk-cache", "where that file lies; later runs find it again", passing=True)
+
+
+@dataclass(frozen=True)
+class Recipe(common.Run, common.Machine, Task):
+    """All fields, of the last base first."""
