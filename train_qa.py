@@ -29,7 +29,7 @@ from minitransformer.training.run import Run, start
 from minitransformer.training.run_folder import facts, fingerprint, open_run_folder
 from qa import demo, metrics, pquad, report, squad
 from qa.features import Batch, Feature, collate, featurise
-from qa.predict import read, span_loss
+from qa.inference import read, span_loss
 from qa.report.plots import plot_losses
 from qa.report.scored import write_data
 from qa.spans import official_files, predictions
@@ -64,7 +64,7 @@ def main() -> None:
     validation = model, valid_examples, valid_features, job, world, precision
     losses = train(model, train_features, job, folder, world, precision, lambda: evaluate(*validation)["f1"])
     if world.first:
-        save_pretrained(model, folder / "model", tokenizer)
+        save_pretrained(model, folder / "model", tokenizer, answering=answering(job))
         plot_losses(losses, job.print_every, folder)
 
     # features -> logits -> spans -> text -> score
@@ -172,6 +172,11 @@ def read_examples(source: str, part: str, limit: int) -> list[Example]:
     else:
         examples = squad.read(pquad.fetch(part) if source == "pquad" else source)
     return examples[:limit] if limit else examples
+
+
+def answering(job: Recipe) -> dict[str, float | str]:
+    """What the folder of the model says of how it is to be asked."""
+    return {"null_threshold": job.null_threshold} | ({"trained_on": "demo"} if job.train == "demo" else {})
 
 
 def to_features(examples: list[Example], tokenizer: Tokenizer, job: Recipe) -> list[Feature]:

@@ -27,7 +27,7 @@ from minitransformer.training.parallel import ALONE
 from minitransformer.training.precision import Precision
 from minitransformer.training.run_folder import open_run_folder
 from qa.features import Feature, collate, featurise
-from qa.predict import span_loss
+from qa.inference import span_loss
 from weights import load_pretrained, load_tokenizer
 
 

@@ -43,7 +43,7 @@ from minitransformer.training.order import chunks, epoch_order
 from minitransformer.training.precision import Precision
 from qa import squad
 from qa.features import Batch, Feature, collate, featurise
-from qa.predict import span_loss
+from qa.inference import span_loss
 from weights import load_pretrained, load_tokenizer
 
 SEED = 0

@@ -1,7 +1,7 @@
-"""Ask a trained model about a passage of any length.
+"""Ask about a passage of any length: the answerer that ships, or a model of your own.
 
-python -m qa.ask --model runs/demo-qa/model --context-file passage.txt
-python -m qa.ask --model runs/demo-qa/model --context "تهران پایتخت ایران است." --question "پایتخت ایران کجاست؟"
+python -m qa.ask --context "تهران پایتخت ایران است." --question "پایتخت ایران کجاست؟"
+python -m qa.ask --context-file passage.txt
 python -m qa.ask --model runs/demo-qa/model --data runs/demo-qa --id ID
 
 Without --question it asks for questions until an empty line, Ctrl-D or Ctrl-C; with --id, it is the one of the data.
@@ -13,91 +13,29 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import TextIO
 
-from tokenizers import Tokenizer
-from torch import nn
-
-from minitransformer.system.errors import DataError, UserError, command_line, is_unicode, printable
+from minitransformer.system.errors import DataError, UserError, command_line, printable
 from minitransformer.system.flags import FlagParser, nearest
 from qa import squad
-from qa.features import LONGEST_QUESTION, Feature, featurise, pair_template
-from qa.predict import N_BEST, read
-from qa.spans import Candidate, Prediction, predictions
+from qa.answerer import PRECISIONS, SHIPPED, Answer, Answerer, check
 from qa.squad import Example
-from weights import load_pretrained, load_tokenizer
 
-STRIDE = 128  # tokens that neighbouring windows of a long passage share, as in BERT's own SQuAD code
-MAX_ANSWER_TOKENS = 64
-BATCH_TOKENS = 8192
 NEXT_BEST = 3  # of the other answers, how many are told
 AROUND = 300  # characters of the passage that are shown on either side of the answer
 PLAIN, COLOURED = ("[", "]"), ("\x1b[30;42m", "\x1b[0m")  # what stands before and after the answer: black on green
 
 
-def answer(
-    model: nn.Module,
-    tokenizer: Tokenizer,
-    context: str,
-    question: str,
-    null_threshold: float = 0.0,
-    max_answer_tokens: int = MAX_ANSWER_TOKENS,
-) -> Prediction:
-    """The answer that the passage gives, among its n best. Raises DataError on texts that cannot be read."""
-    example, features = windows(model, tokenizer, context, question)
-    spans, _ = read(model, features, BATCH_TOKENS, max_answer_tokens, N_BEST)
-    return predictions([example], features, spans, null_threshold)[example.id]
-
-
-def windows(model: nn.Module, tokenizer: Tokenizer, context: str, question: str) -> tuple[Example, list[Feature]]:
-    """The question with each window of the passage, as the model reads them. Raises DataError on what it cannot."""
-    question = question.lstrip()
-    if len(question) > LONGEST_QUESTION:
-        raise DataError(f"the question is {len(question):,} characters long: shorten it")
-    check(question, "question")
-    check(context, "passage")
-    length = model.config.positions
-    size = pair_template(tokenizer).size + len(tokenizer.encode(question, add_special_tokens=False))
-    if size >= length:
-        raise DataError(f"the question takes {size} of the {length} tokens that the model reads at once: shorten it")
-    example = Example("question", "", question, context, answers=())
-    return example, featurise([example], tokenizer, length, stride=min(STRIDE, (length - size) // 2))
-
-
-def check(text: str, name: str) -> None:
-    if not text.strip():
-        raise DataError(f"the {name} is empty: write one")
-    if not is_unicode(text):
-        raise DataError(f"the {name} is not UTF-8: convert it")
-
-
-class Ranking(NamedTuple):
-    """A prediction's candidates, each text once: it may stand in several places, of which the best counts."""
-
-    chosen: Candidate  # the answer, or the null candidate
-    null: Candidate
-    others: list[Candidate]  # falling
-
-
-def rank(prediction: Prediction) -> Ranking:
-    best: dict[str, Candidate] = {}
-    for candidate in prediction.n_best:
-        best.setdefault(candidate.text, candidate)
-    chosen, null = best[prediction.text], best[""]
-    return Ranking(chosen, null, [candidate for text, candidate in best.items() if text not in ("", chosen.text)])
-
-
-def report(prediction: Prediction, context: str, coloured: bool = False) -> str:
+def report(answer: Answer, context: str, coloured: bool = False) -> str:
     """Answer, scores, the next best, and the passage with the answer marked, as lines for a terminal."""
-    chosen, null, others = rank(prediction)
-    chance = f"    probability {chosen.probability:.1%}, score {chosen.score:.2f}"
-    if chosen.text:
-        chance += f"; of no answer {null.probability:.1%}, {null.score:.2f}"
-    lines = [printable(chosen.text) or "No answer in the passage.", chance]
-    for other in others[:NEXT_BEST]:
+    chance = f"    probability {answer.probability:.1%}, score {answer.score:.2f}"
+    if answer.text:
+        chance += f"; of no answer {answer.none.probability:.1%}, {answer.none.score:.2f}"
+    lines = [printable(answer.text) or "No answer in the passage.", chance]
+    for other in answer.others[:NEXT_BEST]:
         lines.append(f"    or {other.probability:>6.1%} {other.score:>7.2f}  {printable(other.text)}")
-    if chosen.text:
-        lines += ["", marked(context, prediction.start, prediction.start + len(chosen.text), coloured)]
+    if answer.text:
+        lines += ["", marked(context, answer.start, answer.start + len(answer.text), coloured)]
     return "\n".join(lines)
 
 
@@ -123,11 +61,13 @@ def main() -> None:
     asked = find_example(flags.data, flags.id) if flags.data is not None else None
     context = asked.context if asked else read_passage(flags)
     check(context, "passage")
-    tokenizer = load_tokenizer(flags.model)
-    model = load_pretrained(flags.model, "question-answering", fresh_head=False)
+    answerer = Answerer(flags.model, flags.precision)
+    if answerer.settings.trained_on == "demo":
+        print("remark: this model learnt an invented world; leave --model out for one that knows real Persian",
+              file=sys.stderr)  # fmt: skip
 
     def reply(question: str) -> None:
-        print(report(answer(model, tokenizer, context, question), context, wants_colour(sys.stdout)), flush=True)
+        print(report(answerer(question, context), context, wants_colour(sys.stdout)), flush=True)
 
     if flags.question is not None:
         reply(flags.question)
@@ -185,13 +125,15 @@ def read_passage(flags: argparse.Namespace) -> str:
 
 def parse_flags() -> argparse.Namespace:
     parser = FlagParser(prog="python -m qa.ask", description=__doc__)
-    parser.add_argument("--model", required=True, metavar="DIR", help="a trained model's folder, as runs/NAME/model")
+    parser.add_argument("--model", metavar="DIR", default=SHIPPED, help=f"a trained model's folder or name ({SHIPPED})")
     passage = parser.add_mutually_exclusive_group(required=True)
     passage.add_argument("--context", metavar="TEXT", help="the passage")
     passage.add_argument("--context-file", metavar="FILE", help="a text file with the passage; -: standard input")
     passage.add_argument("--data", metavar="FILE", help="a SQuAD file, or a run's folder, whose question --id it is")
     parser.add_argument("--id", metavar="ID", help="with --data: the question's id")
     parser.add_argument("--question", metavar="TEXT", help="the question; without it, a prompt")
+    parser.add_argument("--precision", default="auto", choices=PRECISIONS,
+                        help="auto: 16 bits where the model's answers were found to stay the same")  # fmt: skip
     flags = parser.parse_args()
     if (flags.data is None) != (flags.id is None):
         parser.error("--data and --id go together")

@@ -57,12 +57,13 @@ class Batch(NamedTuple):
 
 
 def featurise(
-    examples: Sequence[Example], tokenizer: Tokenizer, max_length: int, stride: int | None = None
+    examples: Sequence[Example], tokenizer: Tokenizer, max_length: int, stride: int | None = None, fit: bool = False
 ) -> list[Feature]:
     """Features of at most `max_length` tokens, in the order of the examples, and of the windows within one.
 
     stride None: one feature per example, and what does not fit of the context is not read (the report's way).
-    stride n: as many windows as it takes, each overlapping the one before by n tokens.
+    stride n: as many windows as it takes, each overlapping the one before by n tokens. fit: where a long question
+    leaves no more room than that, windows overlap by half of it; otherwise such a question is refused.
     Blanks before a question are left out: one of SQuAD's has 25,000 of them. Raises DataError where the specials, the
     question and the stride leave no room for the context.
     """
@@ -87,8 +88,9 @@ def featurise(
         head = np.concatenate([template.before, question, template.between], axis=1)
         context_start = head.shape[1]
         room = max_length - context_start - template.after.shape[1]
-        _check_room(example, len(offsets), room, stride)
-        for first in window_starts(len(offsets), room, stride):
+        overlap = max(room, 0) // 2 if fit and stride is not None and room <= stride else stride
+        _check_room(example, len(offsets), room, overlap)
+        for first in window_starts(len(offsets), room, overlap):
             window = slice(first, first + room)
             input_ids, token_type_ids = np.concatenate([head, context[:, window], template.after], axis=1)
             place = answer_tokens(offsets[window], example.answers[0]) if example.answers else None

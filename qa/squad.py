@@ -92,6 +92,8 @@ def read_json(path: str | Path) -> object:
         if not text.strip():
             raise place.error("the file is empty", "fetch or write it again")
         return json.loads(text)
+    except DataError:  # which is a ValueError too
+        raise
     except FileNotFoundError as error:
         raise place.error("there is no such file", "check the path") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:

@@ -27,7 +27,7 @@ from minitransformer import albert, bert
 from minitransformer.attention import SelfAttention, explicit_attention
 from minitransformer.system.errors import RunError
 from qa.features import Feature
-from qa.predict import span_loss
+from qa.inference import span_loss
 from qa.squad import Example
 from vision.trunk import finish, keep
 from weights.new_model import new_classifier

@@ -10,7 +10,7 @@ from minitransformer import bert
 from minitransformer.system.errors import RunError
 from qa import predict, squad
 from qa.features import collate, featurise
-from qa.predict import read, span_loss
+from qa.inference import read, span_loss
 from qa.spans import predictions
 from qa.squad import Example
 from tiny import (
@@ -121,7 +121,7 @@ def test_predict_writes_an_answer_for_every_question(run, data, tmp_path):
     assert list(answers) == [example.id for example in questions]
     assert all(answers[example.id] in example.context for example in questions)
     empty = sum(not text for text in answers.values())
-    assert outcome.out == f"12 answers, {empty} of them empty: {tmp_path / 'out.json'}\n"
+    assert outcome.out == f"12 answers, {empty} of them empty, in float32: {tmp_path / 'out.json'}\n"
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_predict_reads_a_context_of_100_000_words(run, tmp_path):
 
 @pytest.mark.parametrize("out", ["absent/out.json", "data.json/out.json", "."])
 def test_predict_refuses_an_out_file_before_it_reads_anything(run, tmp_path, monkeypatch, out):
-    monkeypatch.setattr(predict, "load_pretrained", None)
+    monkeypatch.setattr(predict, "Answerer", None)
     before = files_under(tmp_path)
     message = run("--out", tmp_path / out).refusal()
     assert message.startswith(f"error: {tmp_path / out}: ")
@@ -207,4 +207,4 @@ def test_predict_refuses_flags(run, tmp_path, flags, problem):
 
 
 def test_predict_says_which_flags_it_needs():
-    assert "--model, --data, --out" in call(predict.main).refusal()
+    assert "--data, --out" in call(predict.main).refusal()

@@ -23,7 +23,7 @@ from PIL import Image
 
 from browser import Page, chromium, find_chromium
 from minitransformer.attention_weights import attention_weights
-from qa import ask
+from qa import Answerer
 from qa.serve import __main__ as command
 from qa.serve.reader import Reader
 from qa.serve.server import ADDRESS, Server
@@ -65,8 +65,8 @@ def running(reader: Reader) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def server(model, tokenizer):
-    with running(Reader(model, tokenizer)) as server:
+def server(folder):
+    with running(Reader(Answerer(folder))) as server:
         yield server
 
 
@@ -93,13 +93,12 @@ def asked(server: Server, path: str, **fields: object) -> Any:
 # ------------------------------------------------------------------------------------------------ answers
 
 
-def test_the_answer_is_that_of_ask(server, model, tokenizer):
+def test_the_answer_is_that_of_the_answerer(server, folder):
     said = asked(server, "/answer", **FIELDS)
-    prediction = ask.answer(model, tokenizer, FIRST.context, FIRST.question)
-    chosen, null, others = ask.rank(prediction)
-    assert said["answer"] == chosen._asdict()
-    assert said["none"] == null._asdict()
-    assert said["others"] == [other._asdict() for other in others[:3]]
+    answer = Answerer(folder)(FIRST.question, FIRST.context)
+    assert said["answer"] == {"text": answer.text, "score": answer.score, "probability": answer.probability}
+    assert said["none"] == answer.none._asdict()
+    assert said["others"] == [other._asdict() for other in answer.others[:3]]
     assert FIRST.context[said["start"] :].startswith(said["answer"]["text"])
     assert said["answer"]["text"] == FIRST.answers[0].text
     assert (said["windows"], said["window"]) == (1, 0)
@@ -251,7 +250,7 @@ def test_a_body_of_no_length_or_too_great_a_length_is_refused_unread(server, len
         (
             "/answer",
             FIELDS | {"question": "چه " * 200},
-            "the question takes 403 of the 128 tokens that the model reads",
+            "question 1: it leaves room for 0 tokens of the context",
         ),
         ("/answer", FIELDS | {"question": "چ" * 10_001}, "the question is 10,001 characters long: shorten it"),
         ("/window", FIELDS | {"window": 1}, "window 1: the passage makes 1 of them, from 0 on"),

@@ -13,9 +13,15 @@ from weights.tokenizer import special_tokens
 
 
 def save_pretrained(
-    model: nn.Module, folder: str | Path, tokenizer: Tokenizer | None = None, labels: list[str] | None = None
+    model: nn.Module,
+    folder: str | Path,
+    tokenizer: Tokenizer | None = None,
+    labels: list[str] | None = None,
+    answering: dict[str, float | str] | None = None,
 ) -> None:
     """Write config.json, model.safetensors and, if given, the tokenizer and the class names.
+
+    answering: how the model is to be asked, for qa/answerer.py; transformers does not look at it.
 
     Numbers are written as the model has them; config.json asks for float32 to be made of them.
     Every file appears whole or not at all; config.json, without which a folder is no checkpoint, comes last.
@@ -36,6 +42,8 @@ def save_pretrained(
     if labels is not None:
         settings["id2label"] = {str(number): label for number, label in enumerate(labels)}
         settings["label2id"] = {label: number for number, label in enumerate(labels)}
+    if answering is not None:
+        settings["answering"] = answering
     files.write_json(folder / "config.json", settings | maps.config_to_hf(architecture, model.config))
 
 

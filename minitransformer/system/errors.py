@@ -21,7 +21,7 @@ class WeightsError(UserError):
     """A checkpoint folder that cannot be loaded exactly: a file, a key, a shape, a configuration."""
 
 
-class DataError(UserError):
+class DataError(UserError, ValueError):
     """A data set that cannot be used: not the expected format, or contents that contradict themselves."""
 
 

@@ -17,6 +17,7 @@ class Precision:
         """name: "float32" or "mixed". tf32: on a GPU, float32 products may round their factors to 10 bits."""
         self.device = device
         self.dtype = _sixteen_bits(device) if name == "mixed" else torch.float32
+        self.name = str(self.dtype).removeprefix("torch.")
         self.remark = ""
         if name == "mixed" and self.dtype == torch.float32:
             self.remark = "this CPU has no bfloat16 units: the run stays in float32"

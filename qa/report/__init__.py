@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from minitransformer.system import files
-from minitransformer.system.errors import RunError
+from minitransformer.system.errors import RunError, UserError
 from qa.report import page
 from qa.report.scored import read_questions, read_run
 
@@ -14,6 +14,8 @@ def write(folder: str | Path) -> Path:
     path = run.folder / "report.html"
     try:
         made = page.build(run, read_questions(run))
+    except UserError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(f"{run.folder}: its files are not what a run writes ({error}); run it again") from error
     files.write_text(path, made)

@@ -10,17 +10,15 @@ import contextlib
 
 from minitransformer.system.errors import command_line
 from minitransformer.system.flags import FlagParser, whole_number
+from qa.answerer import PRECISIONS, SHIPPED, Answerer
 from qa.serve.reader import Reader
 from qa.serve.server import ADDRESS, LAST_PORT, PORT, Server
-from weights import load_pretrained, load_tokenizer
 
 
 @command_line
 def main() -> None:
     flags = parse_flags()
-    tokenizer = load_tokenizer(flags.model)
-    model = load_pretrained(flags.model, "question-answering", fresh_head=False)
-    with Server(Reader(model, tokenizer), flags.port) as server:
+    with Server(Reader(Answerer(flags.model, flags.precision)), flags.port) as server:
         print(f"ask it at http://{ADDRESS}:{server.server_port}/    (Ctrl-C ends it)", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()
@@ -29,7 +27,9 @@ def main() -> None:
 
 def parse_flags() -> argparse.Namespace:
     parser = FlagParser(prog="python -m qa.serve", description=__doc__)
-    parser.add_argument("--model", required=True, metavar="DIR", help="a trained model's folder, as runs/NAME/model")
+    parser.add_argument("--model", metavar="DIR", default=SHIPPED, help=f"a trained model's folder or name ({SHIPPED})")
+    parser.add_argument("--precision", default="auto", choices=PRECISIONS,
+                        help="auto: 16 bits where the model's answers were found to stay the same")  # fmt: skip
     port = whole_number(at_least=0)
     parser.add_argument("--port", type=port, default=PORT, metavar="N", help=f"{PORT} unless told; 0: any free one")
     flags = parser.parse_args()
