@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import nn
@@ -34,6 +35,7 @@ from qa.report.plots import plot_losses
 from qa.report.scored import write_data
 from qa.spans import official_files, predictions
 from qa.squad import Example
+from qa.teacher import Shares, ask_teachers, load_teachers, pad, soft_loss
 from recipes.qa import Recipe
 from weights import load_pretrained, load_tokenizer, save_pretrained
 
@@ -62,7 +64,8 @@ def main() -> None:
 
     # features -> batches -> logits -> loss -> step
     validation = model, valid_examples, valid_features, job, world, precision
-    losses = train(model, train_features, job, folder, world, precision, lambda: evaluate(*validation)["f1"])
+    shares = teach(train_features, tokenizer, job, world, precision)
+    losses = train(model, train_features, job, folder, world, precision, lambda: evaluate(*validation)["f1"], shares)
     if world.first:
         save_pretrained(model, folder / "model", tokenizer, answering=answering(job))
         plot_losses(losses, job.print_every, folder)
@@ -82,15 +85,19 @@ def train(
     world: World,
     precision: Precision,
     validate: Callable[[], float] | None = None,
+    shares: list[np.ndarray] | None = None,
 ) -> list[float]:
-    """The loop. Returns the loss of every step. validate: how good the model is now, more is better."""
+    """The loop. Returns the loss of every step. validate: how good the model is now, more is better.
+
+    shares: what a teacher says of each feature, (2, T); None: there is no teacher.
+    """
     device, parameters = precision.device, list(model.parameters())
     steps_per_epoch, steps = count_steps(len(features), job.batch_size, job.epochs, job.max_steps)
     groups = parameter_groups(model, job.weight_decay, job.decay_all)
     optimizer = torch.optim.AdamW(groups, job.learning_rate, fused=True)
 
     with Run(folder, job, model, optimizer, world, precision, steps, unit="tokens") as run:
-        coming = batches(features, job, range(run.done, steps), steps_per_epoch, model.config.pad_id, world)
+        coming = batches(features, job, range(run.done, steps), steps_per_epoch, model.config.pad_id, world, shares)
         for step, (size, tokens, parts) in enumerate(ahead(coming, device), start=run.done):
             epoch, batch_number = divmod(step, steps_per_epoch)
             if job.schedule == "step":
@@ -100,11 +107,14 @@ def train(
             set_rate(optimizer, rate)
 
             loss = torch.zeros((), device=device)
-            for batch in parts:  # one, but for --micro-batch; none, where there are fewer features than processes
+            for batch, soft in parts:  # one, but for --micro-batch; none, where there are fewer features than processes
                 batch = move(batch, device)
                 with precision.autocast():
                     start_logits, end_logits = model(batch.input_ids, batch.token_type_ids, batch.attention_mask)
                     part = span_loss(start_logits, end_logits, batch.start, batch.end, reduction="sum") / size
+                    if soft:
+                        taught = soft_loss(start_logits, end_logits, move(soft, device), job.temperature) / size
+                        part = (1 - job.teacher_weight) * part + job.teacher_weight * taught
                 precision.backward(part)
                 loss += part.detach()
             loss = world.sum_gradients(parameters, loss)
@@ -116,17 +126,26 @@ def train(
 
 
 def batches(
-    features: list[Feature], job: Recipe, steps: range, steps_per_epoch: int, pad_id: int, world: World
-) -> Iterator[tuple[int, int, list[Batch]]]:
-    """For each step the number of its features and tokens, and this process's share in batches of `micro_batch`."""
+    features: list[Feature],
+    job: Recipe,
+    steps: range,
+    steps_per_epoch: int,
+    pad_id: int,
+    world: World,
+    shares: list[np.ndarray] | None = None,
+) -> Iterator[tuple[int, int, list[tuple[Batch, Shares | None]]]]:
+    """For each step the number of its features and tokens, and this process's part of them in batches of `micro_batch`,
+    each with what the teacher says of it."""
     for step in steps:
         epoch, batch_number = divmod(step, steps_per_epoch)
         if step == steps.start or batch_number == 0:
             order = epoch_order(len(features), job.seed, epoch).tolist()
         chosen = order[batch_number * job.batch_size : (batch_number + 1) * job.batch_size]
         tokens = sum(len(features[index].input_ids) for index in chosen)
-        share = [features[index] for index in world.share(chosen)]
-        yield len(chosen), tokens, [collate(part, pad_id) for part in chunks(share, job.micro_batch)]
+        parts = list(chunks(world.share(chosen), job.micro_batch))
+        collated = [collate([features[index] for index in part], pad_id) for part in parts]
+        softened = [pad([shares[index] for index in part]) if shares else None for part in parts]
+        yield len(chosen), tokens, list(zip(collated, softened, strict=True))
 
 
 @torch.no_grad()
@@ -155,6 +174,17 @@ def evaluate(
         files.write_json(folder / "places.json", {id: answer.start for id, answer in answers.items()})
         files.write_json(folder / "metrics.json", scores)
     return scores
+
+
+def teach(
+    features: list[Feature], tokenizer: Tokenizer, job: Recipe, world: World, precision: Precision
+) -> list[np.ndarray] | None:
+    """What the teachers say of every feature; None where there are none."""
+    if not job.teacher or not job.teacher_weight:
+        return None
+    teachers = load_teachers(job.teacher, tokenizer)
+    with precision.autocast():
+        return ask_teachers(teachers, features, job.temperature, job.eval_tokens, precision.device, world)
 
 
 def load_model(job: Recipe) -> nn.Module:

@@ -23,7 +23,7 @@ from minitransformer.system.errors import RecipeError, command_line
 from minitransformer.system.progress import say
 from minitransformer.system.shell import command
 from minitransformer.training import recipe
-from minitransformer.training.optim import linear_rate, parameter_groups, set_rate
+from minitransformer.training.optim import cosine_rate, linear_rate, parameter_groups, set_rate
 from minitransformer.training.order import chunks, count_steps, epoch_order
 from minitransformer.training.parallel import World
 from minitransformer.training.precision import Precision
@@ -98,7 +98,8 @@ def train(
             epoch, batch_number = divmod(step, steps_per_epoch)
             if step == run.done or batch_number == 0:
                 order = epoch_order(len(images), job.seed, epoch)
-            rate = job.learning_rate * linear_rate(step, round(job.warmup * steps), steps)
+            falling = cosine_rate if job.schedule == "cosine" else linear_rate
+            rate = job.learning_rate * falling(step, round(job.warmup * steps), steps)
             set_rate(optimizer, rate)
 
             chosen = order[batch_number * job.batch_size : (batch_number + 1) * job.batch_size]

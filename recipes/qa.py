@@ -31,6 +31,10 @@ class Task:
     warmup: float = option(0.0, "part of all steps in which the linear schedule rises", at_least=0.0, at_most=1.0)
     clip_norm: float = option(0.0, "largest norm of the gradient; 0: no clipping", at_least=0.0)
     head_dropout: float = option(0.2, "before the span classifier", at_least=0.0, at_most=1.0)
+    # distillation
+    teacher: str = option("", "trained checkpoints to learn from besides the labels, with commas; empty: none")
+    teacher_weight: float = option(0.5, "part of the loss that is the teacher's", at_least=0.0, at_most=1.0)
+    temperature: float = option(1.0, "by which the teacher's and the student's logits are divided", at_least=0.01)
     # evaluation
     max_answer_tokens: int = option(512, "longest answer", at_least=1)
     n_best: int = option(20, "candidates kept in nbest.json", at_least=1, at_most=1000)

@@ -35,6 +35,9 @@ class Task:
     beta2: float = option(0.999, "of AdamW: memory of the squared gradient", at_least=0.0, at_most=1.0)
     weight_decay: float = option(0.0, "of AdamW", at_least=0.0)
     decay_all: bool = option(False, "decay biases and norms too")
+    schedule: str = option(
+        "linear", "how the rate falls to 0: in a line, or as half a cosine", choices=("linear", "cosine")
+    )
     warmup: float = option(0.0, "part of the steps in which the rate rises; then it falls", at_least=0.0, at_most=1.0)
     clip_norm: float = option(0.0, "largest norm of the gradient; 0: no clipping", at_least=0.0)
     label_smoothing: float = option(0.0, "part of the target that all classes share", at_least=0.0, at_most=1.0)

@@ -6,7 +6,7 @@ import transformers
 
 from minitransformer.bert import BertConfig, BertForQuestionAnswering
 from minitransformer.system.errors import RunError
-from minitransformer.training.optim import check_loss, linear_rate, parameter_groups, step_rate
+from minitransformer.training.optim import check_loss, cosine_rate, linear_rate, parameter_groups, step_rate
 
 
 def test_step_rate_matches_torch():
@@ -25,6 +25,16 @@ def test_linear_rate_matches_hf(warmup):
     scheduler = transformers.get_linear_schedule_with_warmup(optimizer, warmup, 30)
     for step in range(30):
         assert linear_rate(step, warmup, 30) == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 7])
+def test_cosine_rate_matches_hf(warmup):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    scheduler = transformers.get_cosine_schedule_with_warmup(optimizer, warmup, 30)
+    for step in range(30):
+        assert cosine_rate(step, warmup, 30) == pytest.approx(optimizer.param_groups[0]["lr"])
         optimizer.step()
         scheduler.step()
 

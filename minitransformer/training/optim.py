@@ -1,4 +1,4 @@
-"""AdamW's parameter groups, and the two schedules of the learning rate."""
+"""AdamW's parameter groups, and the schedules of the learning rate."""
 
 import math
 from pathlib import Path
@@ -34,6 +34,13 @@ def linear_rate(step: int, warmup: int, total: int) -> float:
     if step < warmup:
         return step / warmup
     return max(0.0, (total - step) / max(1, total - warmup))
+
+
+def cosine_rate(step: int, warmup: int, total: int) -> float:
+    """The same rise, then half a cosine down to 0 (Loshchilov and Hutter 2017, without restarts)."""
+    if step < warmup:
+        return step / warmup
+    return (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup)))) / 2
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
