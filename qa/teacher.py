@@ -47,12 +47,11 @@ def ask_teachers(
     device: torch.device,
     world: World = ALONE,
 ) -> list[np.ndarray]:
-    """For each feature the mean of softmax(logits / temperature) over the teachers, of start and end, (2, T) float32."""
+    """For each feature the mean of softmax(logits / temperature) over the teachers, of start and end: (2, T)."""
     shares: list[np.ndarray] = [np.zeros((2, len(feature.input_ids)), np.float32) for feature in features]
     mine = world.share(batches_by_tokens(features, batch_tokens))
-    with progress(
-        total=len(teachers) * len(features), desc="asking the teacher", unit="feature", shown=world.first
-    ) as bar:
+    count = len(teachers) * sum(map(len, mine))
+    with progress(total=count, desc="asking the teacher", unit="feature", shown=world.first) as bar:
         for teacher in teachers:
             teacher.to(device)
             for indices in mine:
