@@ -45,7 +45,8 @@ from minitransformer.vit import VitConfig, VitForImageClassification
 from qa import squad
 from tests import tiny
 from vision import cifar10, images, trunk
-from weights import load_pretrained, load_tokenizer, save_pretrained
+from weights import load_pretrained, load_tokenizer, quantise, save_pretrained
+from weights.folder import safetensors_bytes
 
 SECONDS = 5.0
 ALLOWANCE = (
@@ -79,6 +80,15 @@ class Outcome(NamedTuple):
 
 def weights_file(folder: Path) -> Path:
     return tiny.write_checkpoint(folder) / "model.safetensors"
+
+
+def quantised_file(folder: Path) -> Path:
+    tiny.write_checkpoint(folder / "float", width=64, ffn_width=256, positions=256)
+    tensors = tiny.load_file(folder / "float/model.safetensors")
+    packed, note = quantise.pack(tensors, quantise.scheme_for(tensors, bits=4, eight=["*query*"], group=32))
+    path = folder / "float/model.safetensors"
+    path.write_bytes(safetensors_bytes(packed, note))
+    return path
 
 
 def index_file(folder: Path) -> Path:
@@ -219,6 +229,7 @@ def other_file(make: Callable[[Path], Path], name: str) -> Callable[[Path], Path
 
 KINDS = {
     "model.safetensors": Kind(weights_file, load_weights, checked=True),
+    "model.safetensors, quantised": Kind(quantised_file, load_weights, checked=True),
     "model.safetensors.index.json": Kind(index_file, load_weights, checked=True),
     "config.json": Kind(other_file(weights_file, "config.json"), load_weights, checked=False),
     "tokenizer.json": Kind(tokenizer_file, load_tokens, checked=False),

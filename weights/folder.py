@@ -11,6 +11,7 @@ from torch import Tensor
 
 from minitransformer.system.errors import WeightsError
 
+SCHEME = "minitransformer.quantised"  # in the header of a quantised file: see quantise.py
 HASH = "minitransformer.sha256"  # in the header of a file of ours: what `tensors_hash` makes of its tensors
 
 
@@ -27,8 +28,10 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def safetensors_bytes(tensors: dict[str, Tensor]) -> bytes:
+def safetensors_bytes(tensors: dict[str, Tensor], notes: dict[str, str] | None = None) -> bytes:
     """The bytes of a safetensors file; `format` is what transformers asks for before it reads one.
+
+    notes: what else the header is to say, of quantisation for one.
 
     The hash goes into the header, where load.py finds it again: the format itself has no checksum, and a flipped bit in
     a weight makes another weight. It is put there by hand: the library would write two entries in an order that chance
@@ -38,7 +41,7 @@ def safetensors_bytes(tensors: dict[str, Tensor]) -> bytes:
     data = save(tensors, metadata={"format": "pt"})
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:end])
-    header["__metadata__"][HASH] = tensors_hash(tensors)
+    header["__metadata__"] |= {HASH: tensors_hash(tensors)} | (notes or {})
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return b"".join([len(text).to_bytes(8, "little"), text, memoryview(data)[end:]])

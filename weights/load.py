@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from minitransformer.system.errors import WeightsError
 from weights import maps, timm
 from weights.find import find_folder
-from weights.folder import HASH, read_json, tensors_hash
+from weights.folder import HASH, SCHEME, read_json, tensors_hash
+from weights.quantise import unpack
 
 BARE_PARTS = (
     "embeddings.",
@@ -167,6 +168,8 @@ def _read_file(path: Path) -> dict[str, Tensor]:
             raise ValueError("its tensors are not those that were written")
         if HASH not in notes and any(_nearly(name, HASH) for name in notes):
             raise ValueError("the name of its hash is damaged")
+        if SCHEME in notes:
+            tensors = unpack(tensors, notes[SCHEME])
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{path}: not a whole safetensors file ({error}); fetch it again") from error
     # The copy matters: a tensor that still lies in the file changes, or crashes the process, when the file does.
