@@ -30,6 +30,7 @@ from qa import squad
 from qa.answerer import SHIPPED, Answerer
 from qa.spans import best_spans, cut
 from qa.squad import Example
+from weights import load_pretrained, save_pretrained
 from weights.find import find_folder
 
 FLOAT, MIXED = "ours, float32", "ours, 16 bits"
@@ -55,8 +56,7 @@ def main() -> None:
         return
     contenders = [name for name in (FLOAT, MIXED, HF, ONNX, ONNX_INT8, OPENVINO) if installed(name)]
     with tempfile.TemporaryDirectory() as folder:
-        if ONNX in contenders:
-            in_fresh_process("bench.answer", "--contender", "export", "--exported", folder)
+        in_fresh_process("bench.answer", "--contender", "export", "--exported", folder)
         results = in_turns("bench.answer", contenders, args.rounds, "--exported", folder)
     exact = results[FLOAT][0]["answers"]
     rows = []
@@ -154,7 +154,8 @@ def arrays(inputs: Any) -> dict[str, np.ndarray]:
 def hf(args: argparse.Namespace) -> Callable:
     from transformers import AutoModelForQuestionAnswering
 
-    model = AutoModelForQuestionAnswering.from_pretrained(plain(args), dtype=torch.float32).eval()
+    folder = Path(args.exported) / "plain"
+    model = AutoModelForQuestionAnswering.from_pretrained(folder, dtype=torch.float32).eval()
 
     @torch.inference_mode()
     def run(inputs: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -182,28 +183,22 @@ def openvino(args: argparse.Namespace) -> Callable:
     return lambda inputs: [model(arrays(inputs))[number] for number in (0, 1)]
 
 
-def plain(args: argparse.Namespace) -> Path:
-    """The model's folder as transformers reads it: what ships is quantised, and was unpacked by `export`."""
-    unpacked = Path(args.exported) / "plain"
-    return unpacked if unpacked.is_dir() else find_folder(args.model)
-
-
 def export(args: argparse.Namespace) -> None:
-    """Transformers' model as ONNX, and rounded to int8 by ONNX Runtime's dynamic quantisation."""
-    from onnxruntime.quantization import quantize_dynamic
-    from transformers import AutoModelForQuestionAnswering
-
-    from weights import load_pretrained, save_pretrained
-
+    """The model as transformers reads it, since what ships is quantised; the same as ONNX, where that is installed, and
+    rounded to int8 by ONNX Runtime's dynamic quantisation."""
     folder = Path(args.exported)
     save_pretrained(load_pretrained(args.model, "question-answering", fresh_head=False), folder / "plain")
-    model = AutoModelForQuestionAnswering.from_pretrained(folder / "plain", attn_implementation="eager").eval()
-    inputs = {name: torch.ones(2, 8, dtype=torch.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}
-    batch, length = torch.export.Dim("batch"), torch.export.Dim("length", max=model.config.max_position_embeddings)
-    torch.onnx.export(model, (), folder / "model.onnx", kwargs=inputs, input_names=list(inputs),
-                      output_names=["start", "end"], dynamo=True, external_data=False,
-                      dynamic_shapes={name: {0: batch, 1: length} for name in inputs})  # fmt: skip
-    quantize_dynamic(folder / "model.onnx", folder / "int8.onnx")
+    if installed(ONNX):
+        from onnxruntime.quantization import quantize_dynamic
+        from transformers import AutoModelForQuestionAnswering
+
+        model = AutoModelForQuestionAnswering.from_pretrained(folder / "plain", attn_implementation="eager").eval()
+        names = ("input_ids", "attention_mask", "token_type_ids")
+        batch, length = torch.export.Dim("batch"), torch.export.Dim("length", max=model.config.max_position_embeddings)
+        torch.onnx.export(model, (), folder / "model.onnx", kwargs={name: torch.ones(2, 8).long() for name in names},
+                          input_names=names, output_names=["start", "end"], dynamo=True, external_data=False,
+                          dynamic_shapes={name: {0: batch, 1: length} for name in names})  # fmt: skip
+        quantize_dynamic(folder / "model.onnx", folder / "int8.onnx")
     print("{}")
 
 

@@ -30,6 +30,7 @@ from qa.features import Feature
 from qa.inference import span_loss
 from qa.squad import Example
 from vision.trunk import finish, keep
+from weights import quantise
 from weights.new_model import new_classifier
 
 PICTURES = {"--limit-train": 12, "--batch-size": 6, "--micro-batch": 4, "--hf-micro-batch": 5, "--epochs": 3,
@@ -210,6 +211,33 @@ def test_spans_of_ours_and_of_the_loop_are_equal(checkpoint, questions):
     assert len(cells(printed)) == 1 + 2 * (3 + with_table)
     assert printed.count("on a datasets table") == 2 * with_table
     assert printed.count("0 best spans that the loop missed") == 2  # contexts this short are wholly among the 20 best
+
+
+@pytest.fixture(scope="module")
+def answerer(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("bench") / "answerer"
+    tiny.write_checkpoint(folder, bert.BertForQuestionAnswering, width=64, ffn_width=256)
+    return folder
+
+
+def test_answers_of_ours_and_of_hf_are_the_same_text(answerer, questions, monkeypatch):
+    """Of a quantised folder, too, which transformers cannot read by itself."""
+    monkeypatch.setattr("bench.answer.find_spec", lambda name: None)  # ONNX Runtime and OpenVINO: left out, and named
+    assert tiny.call(quantise.main, answerer, "--bits", 4, "--out", answerer.parent / "small").status == 0
+    for model in (answerer, answerer.parent / "small"):
+        printed = run("bench.answer", "--model", model, "--data", questions, "--rounds", 1, "--threads", 1)
+        rows = cells(printed)
+        assert [row[0] for row in rows] == ["contender", "ours, float32", "ours, 16 bits", "HF"]
+        assert rows[1][-1] == rows[3][-1] == "100.0 %"
+        assert "not installed: ONNX Runtime, float32, ONNX Runtime, int8, OpenVINO, float32" in printed
+
+
+def test_sensitivity_rounds_one_matrix_after_the_other(answerer, questions):
+    rows = cells(run("bench.sensitivity", "--model", answerer, "--data", questions, "--group", 32))[1:]
+    assert {row[0].split(".")[-2] for row in rows} == {"dense"}  # the only ones that are large enough
+    changes = [float(row[2]) for row in rows]
+    assert all(change > 0 for change in changes)
+    assert [float(row[3]) for row in rows] == sorted((float(row[3]) for row in rows), reverse=True)
 
 
 def test_an_epoch_is_measured_whole_and_hfs_is_computed(checkpoint, questions):
