@@ -7,11 +7,17 @@ import transformers
 from safetensors.torch import load_file
 
 from minitransformer.albert import Albert, AlbertConfig, AlbertForQuestionAnswering
-from minitransformer.attention import explicit_attention
-from minitransformer.bert import PADDING_LOGIT, Bert, BertConfig
+from minitransformer.bert import Bert, BertConfig
 from minitransformer.system.errors import WeightsError
-from tiny import change_tensors, rewrite_json
-from weights import load_pretrained, save_pretrained
+from tiny import (
+    change_tensors,
+    rewrite_json,
+    same_after_saving,
+    same_with_explicit_attention,
+    train_both,
+    write_theirs,
+)
+from weights import load_pretrained
 from weights.compare import compare, compare_models, first_difference, random_inputs, table
 
 SMALL = {
@@ -44,15 +50,8 @@ HEAD_PARTS = {"encoder": 0, "question-answering": 1, "masked-lm": 2}
 
 
 def hf_folder(folder, task="question-answering", **settings):
-    """A random HF model, saved, no parameter of which is all zeros or all ones."""
     torch.manual_seed(0)
-    model = TASKS[task](transformers.AlbertConfig(**(SMALL | settings)))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() == 1:
-                parameter.add_(torch.randn_like(parameter) * 0.1)
-    model.save_pretrained(folder)
-    return folder
+    return write_theirs(folder, TASKS[task](transformers.AlbertConfig(**(SMALL | settings))))
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -73,40 +72,14 @@ def test_albert_matches_hf_without_mask_and_segments(tmp_path):
 
 
 def test_explicit_attention_matches_fast_attention(tmp_path):
-    model = load_pretrained(hf_folder(tmp_path), "encoder")
-    inputs = random_inputs(model.config)
-    fast = model(**inputs)
-    for group in model.groups:
-        for layer in group:
-            layer.attention.attend = explicit_attention
-    torch.testing.assert_close(model(**inputs), fast, rtol=1e-5, atol=1e-5)
+    same_with_explicit_attention(load_pretrained(hf_folder(tmp_path), "encoder"))
 
 
 def test_twenty_training_steps_match_hf(tmp_path):
     folder = hf_folder(tmp_path)
-    ours = load_pretrained(folder, "question-answering").train()
+    ours = load_pretrained(folder, "question-answering")
     ours.dropout.p = 0.0  # HF's ALBERT has none there
-    theirs = transformers.AlbertForQuestionAnswering.from_pretrained(folder).train()
-    our_optimizer = torch.optim.AdamW(ours.parameters(), 1e-3, weight_decay=0.1, fused=True)
-    their_optimizer = torch.optim.AdamW(theirs.parameters(), 1e-3, weight_decay=0.1)
-    losses = []
-    for step in range(20):
-        inputs = random_inputs(ours.config, batch=6, seed=step)
-        keep = inputs["attention_mask"].bool()
-        targets = [torch.randint(1000, (6,)) % keep.sum(1) for _ in range(2)]
-        logits = theirs(**inputs)
-        their_loss = sum(
-            F.cross_entropy(part.masked_fill(~keep, PADDING_LOGIT), target)
-            for part, target in zip((logits.start_logits, logits.end_logits), targets, strict=True)
-        )
-        our_loss = sum(F.cross_entropy(part, target) for part, target in zip(ours(**inputs), targets, strict=True))
-        assert abs(our_loss.item() - their_loss.item()) < 1e-4, f"step {step}"
-        losses.append(our_loss.item())
-        for loss, optimizer in ((our_loss, our_optimizer), (their_loss, their_optimizer)):
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-    assert len(set(losses)) == 20
+    assert len(set(train_both(ours, transformers.AlbertForQuestionAnswering.from_pretrained(folder)))) == 20
 
 
 def apply_every_dropout(layer):
@@ -181,13 +154,8 @@ def test_albert_base_has_twelve_million_parameters_and_berts_work():
 
 @pytest.mark.parametrize("task", TASKS)
 def test_hf_loads_what_we_save(tmp_path, task):
-    model = load_pretrained(hf_folder(tmp_path / "theirs", task, num_hidden_groups=2, inner_group_num=2), task)
-    save_pretrained(model, tmp_path / "ours")
-    assert first_difference(compare(tmp_path / "ours", task)) is None
-    before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("theirs", "ours"))
-    for name, tensor in after.items():
-        bare = name.removeprefix("albert.")  # HF writes an encoder alone without the prefix
-        assert torch.equal(tensor, before[name] if name in before else before[bare]), name
+    folder = hf_folder(tmp_path / "theirs", task, num_hidden_groups=2, inner_group_num=2)
+    same_after_saving(folder, TASKS[task], task, tmp_path / "ours")
 
 
 def test_dropouts_are_those_of_the_configuration(tmp_path):

@@ -92,9 +92,9 @@ def test_read_unigram_takes_the_last_of_a_field_that_stands_twice(read):
 @pytest.mark.parametrize(
     ("settings", "refusal"),
     [
-        ({"model_type": "bpe"}, "a BPE model; ALBERT's is Unigram"),
-        ({"model_type": "char"}, "a character model; ALBERT's is Unigram"),
-        ({"model_type": "word"}, "a word model; ALBERT's is Unigram"),
+        ({"model_type": "bpe"}, "a BPE model, not a Unigram one"),
+        ({"model_type": "char"}, "a character model, not a Unigram one"),
+        ({"model_type": "word"}, "a word model, not a Unigram one"),
         ({"treat_whitespace_as_suffix": True}, "its words do not begin with ▁"),
     ],
 )

@@ -8,70 +8,28 @@ import pytest
 from tokenizers import Tokenizer
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
-from transformers import AlbertTokenizer, AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
+from transformers import AlbertTokenizer, AutoTokenizer, BertTokenizer
 
 from minitransformer.albert import Albert, AlbertConfig
 from minitransformer.system.errors import WeightsError
 from qa import squad
-from tiny import SPECIALS, VOCABULARY, examples, rewrite_json, train_spiece, write_spiece, write_vocabulary
+from tiny import (
+    SPECIALS,
+    TEXTS,
+    VOCABULARY,
+    contexts,
+    examples,
+    rewrite_json,
+    same,
+    same_in_all_places,
+    same_in_bulk,
+    train_spiece,
+    write_spiece,
+    write_vocabulary,
+)
 from weights import save_pretrained
 from weights.new_tokenizer import learn_pieces
 from weights.tokenizer import load_tokenizer, ordinary_ids, special_tokens
-
-TEXTS = [
-    "",
-    " ",
-    "پایتخت ایران کجاست؟",
-    "می\u200cشود و نمی\u200cشود",  # the half-space
-    "سا\u0655\u0654ری آب",  # decomposed Unicode, as most of PQuAD is
-    "آ آ أ ا\u0654 ي ك ۀ هٔ",
-    "12 ۱۲ ١٢ ½ ²",  # digits of three scripts, and some that decompose
-    "تهران 😀👩\u200d👧 است",
-    "Éa e\u0301 İstanbul STRASSE ß ﬁ",
-    "中文 and 日本",
-    "a\tb\r\nc\x00d\u00a0e\u2028f\ufeffg\x85h\x1b[31m",
-    "«پاریس»، (به) a.b,c!",
-    "x" * 101,  # BERT gives up on words of more than 100 letters
-    "[CLS] [MASK] [sep] ##a #",
-    "\u202eتهران\u202c \u064bً",
-    "``پاریس'' و `یک` 'دو' '''سه'''",
-    "  دو  فاصله\t\tو\n\nسطر  ",
-    "شهر[MASK]است، شهر [MASK] است <pad> <unk>",
-    '۱۲,۰۰۰ 12,000, 1.5% (الف-ب) – 5€ "x".',
-    "\u2581شهر\u2581 \u2581",
-    "\u200cشهر \u200dنیم\u200c \u0301a\u0301 ﷺ ㍿ \u1100\u1161\u11a8",
-]
-
-
-def same(ours: Tokenizer, theirs: PreTrainedTokenizerFast, *texts: str) -> None:
-    ours = ours.encode(*texts)
-    # In lists, as HF takes "" alone for no text; ALBERT's does not give segments unasked, though it numbers them.
-    theirs = theirs(*([text] for text in texts), return_offsets_mapping=True, return_token_type_ids=True)
-    assert [ours.ids] == theirs["input_ids"], texts
-    assert [ours.type_ids] == theirs["token_type_ids"], texts
-    assert [ours.offsets] == theirs["offset_mapping"], texts
-
-
-def same_in_all_places(ours: Tokenizer, theirs: PreTrainedTokenizerFast) -> None:
-    """Each of TEXTS alone, and as the first and the second of a pair."""
-    for text in TEXTS:
-        same(ours, theirs, text)
-        same(ours, theirs, text, "تهران است")
-        same(ours, theirs, "تهران است", text)
-
-
-def same_in_bulk(ours: Tokenizer, theirs: PreTrainedTokenizerFast, texts: list[str]) -> None:
-    expected = theirs(texts, return_offsets_mapping=True)
-    ours.no_padding()
-    for text, encoding, ids, offsets in zip(
-        texts, ours.encode_batch(texts), expected["input_ids"], expected["offset_mapping"], strict=True
-    ):
-        assert encoding.ids == ids, text
-        assert encoding.offsets == offsets, text
-
-
-def contexts(path) -> list[str]:
-    return list(dict.fromkeys(example.context for example in squad.read(path)))
 
 
 @pytest.fixture(scope="module")
@@ -263,7 +221,7 @@ def test_tokenizer_json_that_is_not_utf_8_is_refused(json_folder):
 
 def test_folder_without_a_tokenizer_is_refused(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(WeightsError, match=r"no tokenizer\.json, no vocab\.txt and no spiece\.model"):
+    with pytest.raises(WeightsError, match=r"no tokenizer\.json, and none of vocab\.txt, spiece\.model, vocab\.json, "):
         load_tokenizer(tmp_path)
 
 

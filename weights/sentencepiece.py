@@ -1,4 +1,6 @@
-"""spiece.model, the vocabulary file of SentencePiece (Kudo and Richardson 2018), read by hand and believed in nothing.
+"""The vocabulary file of SentencePiece (Kudo and Richardson 2018), read by hand and believed in nothing.
+
+ALBERT's is called spiece.model, XLM-RoBERTa's and CamemBERT's sentencepiece.bpe.model, though BPE is not what it holds.
 
 The file is one message of protobuf: a list of (field number, wire type, value), where a value may be a message again.
 The tables name the fields that a tokenizer is made of, after sentencepiece_model.proto; all others are passed over.
@@ -46,7 +48,7 @@ class UnigramModel(NamedTuple):
 
 
 def read_unigram(path: Path) -> UnigramModel:
-    """The pieces and the character map of a spiece.model, as far as they can be used without harm.
+    """The pieces and the character map of such a file, as far as they can be used without harm.
 
     Raises WeightsError on a file that is cut, damaged or not of this format, and on a model of another kind.
     """
@@ -63,9 +65,9 @@ def read_unigram(path: Path) -> UnigramModel:
 
     kind = MODEL_TYPES.get(settings["model_type"], settings["model_type"])
     if kind != "Unigram":
-        raise WeightsError(f"{path}: a {kind} model; ALBERT's is Unigram: the file is of another model")
+        raise WeightsError(f"{path}: a {kind} model, not a Unigram one: the file is of another model")
     if settings["treat_whitespace_as_suffix"] or not settings["escape_whitespaces"]:
-        raise WeightsError(f"{path}: its words do not begin with ▁, ALBERT's do: the file is of another model")
+        raise WeightsError(f"{path}: its words do not begin with ▁: the file is of another model")
     unk_id = settings["unk_id"]
     if [number for number, piece in enumerate(pieces) if piece.kind == UNKNOWN] != [unk_id]:
         raise WeightsError(f"{path}: unk_id {unk_id} is not its one unknown piece; fetch the file again")
