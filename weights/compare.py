@@ -96,7 +96,8 @@ def compare_models(ours: nn.Module, theirs: nn.Module, inputs: dict[str, Tensor]
 
 
 def random_inputs(config: nn.Module, batch: int = 3, length: int = 24, seed: int = 0) -> dict[str, Tensor]:
-    """Random tokens in texts of falling length, down to a single token, each of two segments; or random pixels."""
+    """Random tokens in texts of falling length, down to a single token, each of two segments if the model has any; or
+    random pixels."""
     generator = torch.Generator().manual_seed(seed)
     if isinstance(config, VitConfig):
         size = (batch, config.channels, config.image_size, config.image_size)
@@ -105,12 +106,11 @@ def random_inputs(config: nn.Module, batch: int = 3, length: int = 24, seed: int
     lengths = torch.linspace(length, 1, batch).long()
     keep = torch.arange(length) < lengths[:, None]  # (B, T)
     ids = torch.randint(config.vocabulary, (batch, length), generator=generator)
-    segments = (torch.arange(length) >= lengths[:, None] // 3).long() % config.segments
-    return {
-        "input_ids": ids.masked_fill(~keep, config.pad_id),
-        "token_type_ids": segments * keep,
-        "attention_mask": keep.long(),
-    }
+    inputs = {"input_ids": ids.masked_fill(~keep, config.pad_id), "attention_mask": keep.long()}
+    if hasattr(config, "segments"):
+        segments = (torch.arange(length) >= lengths[:, None] // 3).long() % config.segments
+        inputs["token_type_ids"] = segments * keep
+    return inputs
 
 
 def load_theirs(folder: Path, task: str) -> nn.Module:
@@ -153,7 +153,7 @@ def run(
 
 @contextmanager
 def our_dropout(theirs: nn.Module, keep: Tensor) -> Iterator[None]:
-    """Within it transformers' BERT or ALBERT drops what ours would drop, given the same state of torch's generator.
+    """Within it a text encoder of transformers' drops what ours would drop, given the same state of torch's generator.
 
     keep: (B, T) bool, the real tokens. Both apply their dropouts in the same order, so each of theirs only has to draw
     as ours does: packed rows, and attention weights text by text. Places and rates stay theirs, so an ALBERT with a
@@ -194,21 +194,25 @@ def parameter_names(ours: nn.Module, theirs: nn.Module) -> dict[str, str]:
     The tables in maps.py know the names in files. What the classes call their parts in memory differs from those in
     some releases of transformers, so we number their parameters, save them, and see under which name each number went.
     """
-    numbered = {name: parameter.detach().clone() for name, parameter in theirs.named_parameters()}
-    in_memory = list(numbered)
+    in_memory: dict[nn.Parameter, str] = {}
+    for name, parameter in theirs.named_parameters(remove_duplicate=False):
+        # A table under two names is the embeddings', whichever comes first: the classifier's is the copy.
+        if parameter not in in_memory or isinstance(theirs.get_submodule(owner(name)), nn.Embedding):
+            in_memory[parameter] = name
+    kept = [parameter.detach().clone() for parameter in in_memory]
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
-        for number, parameter in enumerate(theirs.parameters()):
+        for number, parameter in enumerate(in_memory):
             parameter.fill_(number)
         theirs.save_pretrained(folder)
-        for name, parameter in theirs.named_parameters():
-            parameter.copy_(numbered[name])
+        for parameter, value in zip(in_memory, kept, strict=True):
+            parameter.copy_(value)
         written = load_file(Path(folder) / "model.safetensors")
         saved = {name: int(tensor.flatten()[0]) for name, tensor in written.items()}
     _, architecture, _, task = maps.find(ours)
-    names = {}
+    numbered, names = list(in_memory.values()), {}
     for our_name, file_name in maps.expand(task.names, ours.config).items():
         number = saved.get(file_name, saved.get(file_name.removeprefix(architecture.prefix)))
-        names[our_name] = in_memory[number]
+        names[our_name] = numbered[number]
     return names
 
 

@@ -20,7 +20,9 @@ from weights.quantise import unpack
 
 BARE_PARTS = (
     "embeddings.",
+    "embeddings_project.",  # ELECTRA
     "encoder.",
+    "transformer.",  # DistilBERT
     "pooler.",
     "layernorm.",
 )  # what a file of a bare encoder has in place of the prefix

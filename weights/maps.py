@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from minitransformer import albert, bert, vit
+from minitransformer import albert, bert, distilbert, electra, roberta, vit
 from minitransformer.system.errors import WeightsError
 
 
@@ -116,37 +116,66 @@ def _inside(names: dict[str, str]) -> dict[str, str]:
     return {f"encoder.{ours}": hf for ours, hf in names.items()}
 
 
+def _renamed(names: dict[str, str], prefix: str) -> dict[str, str]:
+    """BERT's names in a model that calls its encoder something else."""
+    return {ours: prefix + hf.removeprefix("bert.") for ours, hf in names.items()}
+
+
+def _text_tasks(
+    name: str,
+    models: tuple[type[nn.Module], type[nn.Module], type[nn.Module]],
+    encoder: dict[str, str],
+    mlm_head: dict[str, str],
+    tied: dict[str, str],
+    unused: tuple[str, ...],
+) -> dict[str, Task]:
+    """The tasks that the text encoders share.
+
+    name: HF's part of its class names; models: for the three tasks, in this order; unused: what belongs to none of
+    them, as prefixes.
+    """
+    encoder_model, reader, language_model = models
+    return {
+        "encoder": Task(
+            model=encoder_model,
+            architecture=f"{name}Model",
+            names=encoder,
+            fresh_head=frozenset(),
+            dropped=(*unused, *mlm_head.values(), *tied, *QA_HEAD.values()),
+            tied={},
+        ),
+        "question-answering": Task(
+            model=reader,
+            architecture=f"{name}ForQuestionAnswering",
+            names=_inside(encoder) | QA_HEAD,
+            fresh_head=frozenset(QA_HEAD),
+            dropped=(*unused, *mlm_head.values(), *tied),
+            tied={},
+        ),
+        "masked-lm": Task(
+            model=language_model,
+            architecture=f"{name}ForMaskedLM",
+            names=_inside(encoder) | mlm_head,
+            fresh_head=frozenset(),
+            dropped=(*unused, *QA_HEAD.values()),
+            tied=tied,
+        ),
+    }
+
+
 BERT = Architecture(
     config=bert.BertConfig,
     fields=BERT_FIELDS,
     constants=BERT_CONSTANTS,
     prefix="bert.",
-    tasks={
-        "encoder": Task(
-            model=bert.Bert,
-            architecture="BertModel",
-            names=BERT_ENCODER,
-            fresh_head=frozenset(),
-            dropped=(*BERT_UNUSED, "cls.predictions.", "qa_outputs."),
-            tied={},
-        ),
-        "question-answering": Task(
-            model=bert.BertForQuestionAnswering,
-            architecture="BertForQuestionAnswering",
-            names=_inside(BERT_ENCODER) | QA_HEAD,
-            fresh_head=frozenset(QA_HEAD),
-            dropped=(*BERT_UNUSED, "cls.predictions."),
-            tied={},
-        ),
-        "masked-lm": Task(
-            model=bert.BertForMaskedLM,
-            architecture="BertForMaskedLM",
-            names=_inside(BERT_ENCODER) | BERT_MLM_HEAD,
-            fresh_head=frozenset(),
-            dropped=(*BERT_UNUSED, "qa_outputs."),
-            tied=BERT_TIED,
-        ),
-    },
+    tasks=_text_tasks(
+        name="Bert",
+        models=(bert.Bert, bert.BertForQuestionAnswering, bert.BertForMaskedLM),
+        encoder=BERT_ENCODER,
+        mlm_head=BERT_MLM_HEAD,
+        tied=BERT_TIED,
+        unused=BERT_UNUSED,
+    ),
 )
 
 # -------------------------------------------------------------------------------------------------- ALBERT
@@ -204,32 +233,158 @@ ALBERT = Architecture(
     fields=ALBERT_FIELDS,
     constants=BERT_CONSTANTS,
     prefix="albert.",
-    tasks={
-        "encoder": Task(
-            model=albert.Albert,
-            architecture="AlbertModel",
-            names=ALBERT_ENCODER,
-            fresh_head=frozenset(),
-            dropped=(*ALBERT_UNUSED, "predictions.", "qa_outputs."),
-            tied={},
+    tasks=_text_tasks(
+        name="Albert",
+        models=(albert.Albert, albert.AlbertForQuestionAnswering, albert.AlbertForMaskedLM),
+        encoder=ALBERT_ENCODER,
+        mlm_head=ALBERT_MLM_HEAD,
+        tied=ALBERT_TIED,
+        unused=ALBERT_UNUSED,
+    ),
+)
+
+# --------------------------------------------------------------------- RoBERTa, XLM-RoBERTa and CamemBERT
+
+ROBERTA_FIELDS = {ours: hf for ours, hf in BERT_FIELDS.items() if ours != "positions"} | {
+    "position_rows": "max_position_embeddings",
+}
+
+ROBERTA_MLM_HEAD = {
+    "transform.weight": "lm_head.dense.weight",
+    "transform.bias": "lm_head.dense.bias",
+    "transform_norm.weight": "lm_head.layer_norm.weight",
+    "transform_norm.bias": "lm_head.layer_norm.bias",
+    "bias": "lm_head.bias",
+}
+
+ROBERTA_TIED = {
+    "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
+    "lm_head.decoder.bias": "lm_head.bias",
+}
+
+# The pooler was never trained: the class that wrote the file had one. Classifiers are of other tasks.
+ROBERTA_UNUSED = ("roberta.pooler.", "roberta.embeddings.position_ids", "classifier.")
+
+
+def _roberta(model_type: str, name: str) -> Architecture:
+    """RoBERTa under one of its three names; `name` is HF's part of its class names."""
+    return Architecture(
+        config=roberta.RobertaConfig,
+        fields=ROBERTA_FIELDS,
+        constants=BERT_CONSTANTS,
+        prefix="roberta.",
+        tasks=_text_tasks(
+            name=name,
+            models=(roberta.Roberta, roberta.RobertaForQuestionAnswering, roberta.RobertaForMaskedLM),
+            encoder=_renamed(BERT_ENCODER, "roberta."),
+            mlm_head=ROBERTA_MLM_HEAD,
+            tied=ROBERTA_TIED,
+            unused=ROBERTA_UNUSED,
         ),
-        "question-answering": Task(
-            model=albert.AlbertForQuestionAnswering,
-            architecture="AlbertForQuestionAnswering",
-            names=_inside(ALBERT_ENCODER) | QA_HEAD,
-            fresh_head=frozenset(QA_HEAD),
-            dropped=(*ALBERT_UNUSED, "predictions."),
-            tied={},
+        given={"model_type": model_type},
+    )
+
+
+ROBERTA = _roberta("roberta", "Roberta")
+XLM_ROBERTA = _roberta("xlm-roberta", "XLMRoberta")
+CAMEMBERT = _roberta("camembert", "Camembert")
+
+# ---------------------------------------------------------------------------------------------- DistilBERT
+
+DISTILBERT_FIELDS = {
+    "vocabulary": "vocab_size",
+    "width": "dim",
+    "layers": "n_layers",
+    "heads": "n_heads",
+    "ffn_width": "hidden_dim",
+    "activation": "activation",
+    "dropout": "dropout",
+    "attention_dropout": "attention_dropout",
+    "head_dropout": "qa_dropout",
+    "positions": "max_position_embeddings",
+    "initializer_range": "initializer_range",
+    "pad_id": "pad_token_id",
+}
+
+DISTILBERT_ENCODER = {
+    "embeddings.token.weight": "distilbert.embeddings.word_embeddings.weight",
+    "embeddings.position.weight": "distilbert.embeddings.position_embeddings.weight",
+    "embeddings.norm.weight": "distilbert.embeddings.LayerNorm.weight",
+    "embeddings.norm.bias": "distilbert.embeddings.LayerNorm.bias",
+} | {
+    f"layers.{{layer}}.{ours}.{kind}": f"distilbert.transformer.layer.{{layer}}.{hf}.{kind}"
+    for ours, hf in {
+        "attention.query": "attention.q_lin",
+        "attention.key": "attention.k_lin",
+        "attention.value": "attention.v_lin",
+        "attention.output": "attention.out_lin",
+        "attention_norm": "sa_layer_norm",
+        "ffn_up": "ffn.lin1",
+        "ffn_down": "ffn.lin2",
+        "ffn_norm": "output_layer_norm",
+    }.items()
+    for kind in ("weight", "bias")
+}
+
+DISTILBERT_MLM_HEAD = {
+    "transform.weight": "vocab_transform.weight",
+    "transform.bias": "vocab_transform.bias",
+    "transform_norm.weight": "vocab_layer_norm.weight",
+    "transform_norm.bias": "vocab_layer_norm.bias",
+    "bias": "vocab_projector.bias",
+}
+
+DISTILBERT = Architecture(
+    config=distilbert.DistilBertConfig,
+    fields=DISTILBERT_FIELDS,
+    constants={"tie_word_embeddings": (True,)},
+    prefix="distilbert.",
+    tasks=_text_tasks(
+        name="DistilBert",
+        models=(
+            distilbert.DistilBert,
+            distilbert.DistilBertForQuestionAnswering,
+            distilbert.DistilBertForMaskedLM,
         ),
-        "masked-lm": Task(
-            model=albert.AlbertForMaskedLM,
-            architecture="AlbertForMaskedLM",
-            names=_inside(ALBERT_ENCODER) | ALBERT_MLM_HEAD,
-            fresh_head=frozenset(),
-            dropped=(*ALBERT_UNUSED, "qa_outputs."),
-            tied=ALBERT_TIED,
-        ),
-    },
+        encoder=DISTILBERT_ENCODER,
+        mlm_head=DISTILBERT_MLM_HEAD,
+        tied={"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"},
+        unused=("distilbert.embeddings.position_ids", "pre_classifier.", "classifier."),
+    ),
+    given={"norm_eps": 1e-12},
+)
+
+# ------------------------------------------------------------------------------------------------- ELECTRA
+
+ELECTRA_ENCODER = _renamed(BERT_ENCODER, "electra.") | {
+    "widen.weight": "electra.embeddings_project.weight",
+    "widen.bias": "electra.embeddings_project.bias",
+}
+
+PROJECTION = ("widen.weight", "widen.bias")  # absent where the embeddings are as wide as the model
+
+ELECTRA_MLM_HEAD = {
+    "transform.weight": "generator_predictions.dense.weight",
+    "transform.bias": "generator_predictions.dense.bias",
+    "transform_norm.weight": "generator_predictions.LayerNorm.weight",
+    "transform_norm.bias": "generator_predictions.LayerNorm.bias",
+    "bias": "generator_lm_head.bias",
+}
+
+ELECTRA = Architecture(
+    config=electra.ElectraConfig,
+    fields=BERT_FIELDS | {"embedding_width": "embedding_size"},
+    constants=BERT_CONSTANTS,
+    prefix="electra.",
+    tasks=_text_tasks(
+        name="Electra",
+        models=(electra.Electra, electra.ElectraForQuestionAnswering, electra.ElectraForMaskedLM),
+        encoder=ELECTRA_ENCODER,
+        mlm_head=ELECTRA_MLM_HEAD,
+        tied={"generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"},
+        # What told replaced tokens from real ones served the training alone.
+        unused=("electra.embeddings.position_ids", "discriminator_predictions.", "classifier."),
+    ),
 )
 
 # --------------------------------------------------------------------------------------------- ViT and DeiT
@@ -339,7 +494,17 @@ DEIT = Architecture(
     given={"distilled": True},
 )
 
-ARCHITECTURES = {"bert": BERT, "albert": ALBERT, "vit": VIT, "deit": DEIT}
+ARCHITECTURES = {
+    "bert": BERT,
+    "albert": ALBERT,
+    "roberta": ROBERTA,
+    "xlm-roberta": XLM_ROBERTA,
+    "camembert": CAMEMBERT,
+    "distilbert": DISTILBERT,
+    "electra": ELECTRA,
+    "vit": VIT,
+    "deit": DEIT,
+}
 
 
 # ---------------------------------------------------------------------------------------------------- use
@@ -360,9 +525,9 @@ def expand(names: dict[str, str], config: Any) -> dict[str, str]:
             for ours, hf in names.items()
             for number in (range(getattr(config, count)) if place in ours else [0])
         }
-    if getattr(config, "qkv_bias", True):
-        return names
-    return {ours: hf for ours, hf in names.items() if not ours.endswith(QKV_BIAS)}
+    absent = () if getattr(config, "qkv_bias", True) else QKV_BIAS
+    absent += () if getattr(config, "widens", True) else PROJECTION
+    return {ours: hf for ours, hf in names.items() if not ours.endswith(absent)}
 
 
 def modern_name(name: str) -> str:
@@ -407,8 +572,9 @@ def config_from_hf(architecture: Architecture, settings: dict[str, Any], where: 
         if type(value) is not field.type:
             raise WeightsError(f"{where}: {key} is {value!r}, not {KINDS[field.type]}")
         values[field.name] = value
-    if "head_dropout" in architecture.fields and "head_dropout" not in values and "dropout" in values:
-        values["head_dropout"] = values["dropout"]  # as HF reads `classifier_dropout: null`
+    head_dropout = architecture.fields.get("head_dropout", "")
+    if head_dropout.startswith("classifier_dropout") and "head_dropout" not in values and "dropout" in values:
+        values["head_dropout"] = values["dropout"]  # as HF reads null; DistilBERT's qa_dropout has its own default
     return _checked(architecture.config(**values), architecture.fields, where)
 
 
@@ -423,6 +589,11 @@ def _checked(config: Any, fields: dict[str, str], where: str) -> Any:
     if "pad_id" in fields and config.pad_id >= config.vocabulary:
         raise WeightsError(
             f"{where}: {fields['pad_id']} {config.pad_id} is outside the {fields['vocabulary']} of {config.vocabulary}"
+        )
+    if "position_rows" in fields and config.positions < 1:
+        raise WeightsError(
+            f"{where}: {fields['position_rows']} {config.position_rows} leaves no position above "
+            f"{fields['pad_id']} {config.pad_id}"
         )
     if config.activation not in bert.ACTIVATIONS:
         known = ", ".join(bert.ACTIVATIONS)

@@ -1,6 +1,7 @@
 """Checkpoint folders out, in HF layout: transformers loads them as they are, and so do we."""
 
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer
 from torch import nn
@@ -36,7 +37,7 @@ def save_pretrained(
 
     folder.mkdir(parents=True, exist_ok=True)
     if tokenizer is not None:
-        _save_tokenizer(tokenizer, folder, model.config.positions)
+        _save_tokenizer(tokenizer, folder, model.config)
     files.write_bytes(folder / "model.safetensors", safetensors_bytes(tensors))
     settings = {"model_type": model_type, "architectures": [task.architecture], "dtype": "float32"}
     if labels is not None:
@@ -47,7 +48,7 @@ def save_pretrained(
     files.write_json(folder / "config.json", settings | maps.config_to_hf(architecture, model.config))
 
 
-def _save_tokenizer(tokenizer: Tokenizer, folder: Path, positions: int) -> None:
+def _save_tokenizer(tokenizer: Tokenizer, folder: Path, config: Any) -> None:
     files.write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
     special = special_tokens(tokenizer)
     settings = {
@@ -57,8 +58,10 @@ def _save_tokenizer(tokenizer: Tokenizer, folder: Path, positions: int) -> None:
         "pad_token": special.pad,
         "unk_token": special.unk,
         "mask_token": special.mask,
-        "model_max_length": positions,
+        "model_max_length": config.positions,
         "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
     }
+    if getattr(config, "segments", 1) == 1:
+        settings["model_input_names"].remove("token_type_ids")  # transformers' DistilBERT does not know the argument
     settings = {key: value for key, value in settings.items() if value is not None}
     files.write_json(folder / "tokenizer_config.json", settings)
