@@ -104,8 +104,8 @@ def featurise(
 def pair_template(tokenizer: Tokenizer) -> PairTemplate:
     """Read the template off a pair of one letter each, since ids and even the number of specials differ.
 
-        BERT     [CLS] a [SEP] a [SEP]          e5-small-fa     <s> a </s> a </s>
-        types      0   0   0   1   1                             0  0   0  1   1
+        BERT   [CLS] a [SEP] a [SEP]      e5-small-fa  <s> a </s> a </s>      RoBERTa  <s> a </s></s> a </s>
+        types    0   0   0   1   1                      0  0   0  1   1                 0  0   0   0  0   0
 
     Raises ValueError if nothing comes before the question: position 0 must be free to mean "no answer".
     """
