@@ -49,6 +49,8 @@ def main() -> None:
     # file -> examples -> features
     tokenizer, model = load_tokenizer(job.weights), load_model(job).to(precision.device)
     say(f"{name}: reading {job.train} and {job.valid}")
+    if job.train == "demo":
+        say("demo: an invented world, drawn by qa/demo; whoever learns it knows no other")
     train_examples = read_examples(job.train, "train", job.limit_train)
     valid_examples = read_examples(job.valid, "valid", job.limit_valid)
     train_features, valid_features = (to_features(part, tokenizer, job) for part in (train_examples, valid_examples))

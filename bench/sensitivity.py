@@ -16,7 +16,8 @@ from minitransformer.system.progress import progress
 from qa import squad
 from qa.features import Batch, batches_by_tokens, collate, featurise
 from weights import load_pretrained, load_tokenizer, maps
-from weights.quantise import GROUP, SMALLEST, dequantise, quantise
+from weights.quantise import GROUP, SMALLEST
+from weights.quantised import dequantise, quantise
 
 
 @command_line

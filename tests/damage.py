@@ -45,7 +45,7 @@ from minitransformer.vit import VitConfig, VitForImageClassification
 from qa import squad
 from tests import tiny
 from vision import cifar10, images, trunk
-from weights import load_pretrained, load_tokenizer, quantise, save_pretrained
+from weights import load_pretrained, load_tokenizer, quantise, quantised, save_pretrained
 from weights.folder import safetensors_bytes
 
 SECONDS = 5.0
@@ -85,7 +85,7 @@ def weights_file(folder: Path) -> Path:
 def quantised_file(folder: Path) -> Path:
     tiny.write_checkpoint(folder / "float", width=64, ffn_width=256, positions=256)
     tensors = tiny.load_file(folder / "float/model.safetensors")
-    packed, note = quantise.pack(tensors, quantise.scheme_for(tensors, bits=4, eight=["*query*"], group=32))
+    packed, note = quantised.pack(tensors, quantise.scheme_for(tensors, bits=4, eight=["*query*"], group=32))
     path = folder / "float/model.safetensors"
     path.write_bytes(safetensors_bytes(packed, note))
     return path

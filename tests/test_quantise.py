@@ -13,9 +13,10 @@ from minitransformer import bert
 from minitransformer.system.errors import WeightsError
 from qa import Answerer
 from tiny import call, examples, files_under, rewrite_json, write_checkpoint, write_questions
-from weights import load_pretrained, load_tokenizer, quantise
+from weights import load_pretrained, load_tokenizer, quantised
 from weights.folder import SCHEME, safetensors_bytes
-from weights.quantise import Codes, dequantise, main, pack, unpack
+from weights.quantise import main
+from weights.quantised import Codes, dequantise, pack, unpack
 
 MOST = {4: 7, 8: 127}
 
@@ -33,7 +34,7 @@ def matrices(draw):
 @given(matrices(), st.sampled_from([4, 8]))
 def test_no_group_is_farther_off_than_half_a_step_of_its_widest_weight_would_make_it(made, bits):
     matrix, group = made
-    codes = quantise.quantise(matrix, bits, group)
+    codes = quantised.quantise(matrix, bits, group)
     read = dequantise(codes, bits)
     parts, errors = (x.view(len(matrix), -1, group) for x in (matrix, read - matrix))
     step = (parts.abs().amax(-1) / MOST[bits]).half().float().clamp(min=2.0**-24)  # nothing cut off
@@ -48,8 +49,8 @@ def test_no_group_is_farther_off_than_half_a_step_of_its_widest_weight_would_mak
 @given(matrices(), st.sampled_from([4, 8]))
 def test_what_was_rounded_once_is_not_rounded_again(made, bits):
     matrix, group = made
-    once = dequantise(quantise.quantise(matrix, bits, group), bits)
-    again = dequantise(quantise.quantise(once, bits, group), bits)
+    once = dequantise(quantised.quantise(matrix, bits, group), bits)
+    again = dequantise(quantised.quantise(once, bits, group), bits)
     torch.testing.assert_close(again, once, rtol=2e-3, atol=1e-6)
     assert ((once == 0) | (once.sign() == matrix.sign())).all()
     assert (once[matrix == 0] == 0).all()
@@ -57,7 +58,7 @@ def test_what_was_rounded_once_is_not_rounded_again(made, bits):
 
 def test_a_group_by_hand():
     """Steps of 0.1: 0.7 is 7 of them, -0.31 rounds to -3, 0.04 to 0, 0.29 to 3."""
-    codes = quantise.quantise(torch.tensor([[0.7, -0.31, 0.04, 0.29]]), 4, 4)
+    codes = quantised.quantise(torch.tensor([[0.7, -0.31, 0.04, 0.29]]), 4, 4)
     assert codes.codes.tolist() == [[(7 + 8) | (-3 + 8) << 4, 8 | (3 + 8) << 4]]
     torch.testing.assert_close(dequantise(codes, 4), torch.tensor([[0.7, -0.3, 0.0, 0.3]]), rtol=1e-3, atol=1e-3)
 
@@ -65,7 +66,7 @@ def test_a_group_by_hand():
 def test_an_outlier_spoils_its_own_group_alone():
     matrix = torch.full((1, 8), 0.1)
     matrix[0, 0] = 10.0
-    read = dequantise(quantise.quantise(matrix, 4, 4), 4)
+    read = dequantise(quantised.quantise(matrix, 4, 4), 4)
     assert read[0, 1:4].tolist() == [0.0] * 3
     torch.testing.assert_close(read[0, 4:], matrix[0, 4:], rtol=1e-3, atol=0.0)
 
@@ -75,7 +76,7 @@ def test_an_outlier_spoils_its_own_group_alone():
 ])  # fmt: skip
 def test_what_cannot_be_quantised_is_a_value_error(bits, group, problem):
     with pytest.raises(ValueError, match=problem):
-        quantise.quantise(torch.zeros(2, 8), bits, group)
+        quantised.quantise(torch.zeros(2, 8), bits, group)
 
 
 def test_pack_and_unpack_leave_the_rest_as_it_is():

@@ -16,7 +16,7 @@ from minitransformer.system.errors import WeightsError
 from weights import maps, timm
 from weights.find import find_folder
 from weights.folder import HASH, SCHEME, read_json, tensors_hash
-from weights.quantise import unpack
+from weights.quantised import unpack
 
 BARE_PARTS = (
     "embeddings.",
