@@ -8,7 +8,6 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention.varlen import varlen_attn
 
 from minitransformer.dropout import dropout
 from minitransformer.packing import Packing
@@ -42,6 +41,8 @@ def fast_attention(query: Tensor, key: Tensor, value: Tensor, packing: Packing, 
     if not query.is_cuda:
         return attention_by_text(query, key, value, packing, drop)
     if not drop and has_flash_kernel(query):
+        from torch.nn.attention.varlen import varlen_attn  # only here: it loads torch's compiler, half of a quick start
+
         rows, longest = packing.cumulative, packing.longest
         return varlen_attn(query, key, value, rows, rows, longest, longest)
     return padded_attention(query, key, value, packing, drop)

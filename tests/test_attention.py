@@ -90,7 +90,7 @@ def test_the_flash_kernel_is_used_where_it_exists(monkeypatch, gpu, dtype, size,
 def test_the_flash_kernel_for_packed_rows_is_not_used_where_weights_are_dropped(monkeypatch, drop, taken):
     """It has no dropout."""
     monkeypatch.setattr(attention_file, "has_flash_kernel", lambda query: True)
-    monkeypatch.setattr(attention_file, "varlen_attn", lambda *given: "flash")
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", lambda *given: "flash")
     monkeypatch.setattr(attention_file, "padded_attention", lambda *given: "padded")
     on_a_gpu = SimpleNamespace(is_cuda=True)
     assert fast_attention(on_a_gpu, None, None, Packing.of(torch.ones(1, 3)), drop) == taken
