@@ -12,6 +12,18 @@ from torch import Tensor
 from minitransformer.system.errors import WeightsError
 
 SCHEME = "minitransformer.quantised"  # in the header of a quantised file: see quantise.py
+# What lies beside the weights and stays the same when they change.
+COPIED = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "spiece.model",
+    "vocab.json",
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "preprocessor_config.json",
+)
 HASH = "minitransformer.sha256"  # in the header of a file of ours: what `tensors_hash` makes of its tensors
 
 

@@ -21,14 +21,12 @@ from minitransformer.system import files
 from minitransformer.system.errors import RunError, WeightsError, command_line
 from minitransformer.system.flags import FlagParser, whole_number
 from weights.find import find_folder
-from weights.folder import safetensors_bytes
+from weights.folder import COPIED, safetensors_bytes
 from weights.load import read_config, read_tensors
 from weights.quantised import Codes, dequantise, pack
 
 GROUP = 64  # neighbours that share a scale in 4 bits; in 8 bits a row has one
 SMALLEST = 2**14  # numbers of a matrix that is worth it
-COPIED = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "spiece.model", "special_tokens_map.json")
-COPIED += ("vocab.json", "merges.txt", "sentencepiece.bpe.model", "preprocessor_config.json")
 
 
 def scheme_for(tensors: dict[str, Tensor], bits: int, eight: list[str], group: int) -> dict[str, tuple[int, int]]:
