@@ -618,7 +618,7 @@ BAD_WEIGHTS = {
     "no config": (lambda folder: (folder / "config.json").unlink(), "no config.json"),
     "no tokenizer": (
         lambda folder: (folder / "vocab.txt").unlink(),
-        "no tokenizer.json, no vocab.txt and no spiece.model",
+        "no tokenizer.json, and none of vocab.txt, spiece.model",
     ),
     "tokenizer of another vocabulary": (
         lambda folder: write_vocabulary(folder, ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *map(str, range(999))]),
