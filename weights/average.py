@@ -8,11 +8,10 @@ costs nothing when the model is used, as an ensemble of the runs would.
 
 from pathlib import Path
 
-from minitransformer.system import files
 from minitransformer.system.errors import RunError, WeightsError, command_line
 from minitransformer.system.flags import FlagParser
 from weights.find import find_folder
-from weights.folder import COPIED, safetensors_bytes
+from weights.folder import check_unused, write_like
 from weights.load import read_config, read_tensors
 
 
@@ -27,29 +26,20 @@ def main() -> None:
     folders, out = [find_folder(model) for model in args.models], Path(args.out)
     if len(folders) < 2:
         raise RunError("one checkpoint is its own mean: give two or more")
-    if (out / "config.json").exists():
-        raise RunError(f"{out}: there is a checkpoint in it; choose another --out")
+    check_unused(out)
 
-    total: dict = {}
-    first_config = None
-    for folder in folders:
-        architecture, config = read_config(folder)
+    architecture, config = read_config(folders[0])
+    mean = read_tensors(folders[0], architecture.prefix)
+    floats = [name for name, tensor in mean.items() if tensor.is_floating_point()]  # not position ids: they are equal
+    for folder in folders[1:]:
         tensors = read_tensors(folder, architecture.prefix)
-        if not total:
-            total, first_config = tensors, config
-            continue
-        if config != first_config or tensors.keys() != total.keys():
+        if read_config(folder)[1] != config or tensors.keys() != mean.keys():
             raise WeightsError(f"{folder}: not the model that {folders[0]} is; average runs of one model")
-        for name, tensor in tensors.items():
-            total[name] += tensor
-    mean = {name: tensor / len(folders) for name, tensor in total.items()}
-
-    out.mkdir(parents=True, exist_ok=True)
-    for name in COPIED:
-        if (folders[0] / name).is_file():
-            files.write_bytes(out / name, (folders[0] / name).read_bytes())
-    files.write_bytes(out / "model.safetensors", safetensors_bytes(mean))
-    files.write_bytes(out / "config.json", (folders[0] / "config.json").read_bytes())  # last: it makes the folder one
+        for name in floats:
+            mean[name] += tensors[name]
+    for name in floats:
+        mean[name] /= len(folders)
+    write_like(folders[0], out, mean)
     print(f"the mean of {len(folders)} checkpoints: {out}")
 
 

@@ -1,4 +1,4 @@
-"""The two kinds of files that lie in a checkpoint's folder: JSON objects and safetensors."""
+"""A checkpoint's folder: its two kinds of files, JSON objects and safetensors, and a copy of it with other weights."""
 
 import hashlib
 import json
@@ -9,12 +9,12 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from minitransformer.system.errors import WeightsError
+from minitransformer.system import files
+from minitransformer.system.errors import RunError, WeightsError
 
 SCHEME = "minitransformer.quantised"  # in the header of a quantised file: see quantise.py
 # What lies beside the weights and stays the same when they change.
 COPIED = (
-    "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "vocab.txt",
@@ -38,6 +38,28 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise WeightsError(f"{path}: not a JSON object; fetch the file again")
     return value
+
+
+def check_unused(out: Path) -> None:
+    """RunError where a folder has a checkpoint in it. To be asked before the work."""
+    if (out / "config.json").exists():
+        raise RunError(f"{out}: there is a checkpoint in it; choose another --out")
+
+
+def write_like(folder: Path, out: Path, tensors: dict[str, Tensor], notes: dict[str, str] | None = None) -> None:
+    """A copy of a checkpoint's folder with these tensors. notes: as in `safetensors_bytes`.
+
+    tokenizer.json comes without its indentation, which takes as much room as its vocabulary.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    for name in COPIED:
+        if (folder / name).is_file():
+            files.write_bytes(out / name, (folder / name).read_bytes())
+    if (folder / "tokenizer.json").is_file():
+        tokenizer = json.dumps(read_json(folder / "tokenizer.json"), ensure_ascii=False, separators=(",", ":"))
+        files.write_text(out / "tokenizer.json", tokenizer)
+    files.write_bytes(out / "model.safetensors", safetensors_bytes(tensors, notes))
+    files.write_bytes(out / "config.json", (folder / "config.json").read_bytes())  # last: it makes the folder one
 
 
 def safetensors_bytes(tensors: dict[str, Tensor], notes: dict[str, str] | None = None) -> bytes:

@@ -170,13 +170,14 @@ def _read_file(path: Path) -> dict[str, Tensor]:
             raise ValueError("its tensors are not those that were written")
         if HASH not in notes and any(_nearly(name, HASH) for name in notes):
             raise ValueError("the name of its hash is damaged")
+        mapped = set(tensors)  # these still lie in the file
         if SCHEME in notes:
             tensors = unpack(tensors, notes[SCHEME])
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{path}: not a whole safetensors file ({error}); fetch it again") from error
     # The copy matters: a tensor that still lies in the file changes, or crashes the process, when the file does.
     return {
-        name: tensor.to(torch.float32, copy=True) if tensor.dtype in FLOATS else tensor.clone()
+        name: tensor.to(torch.float32, copy=name in mapped) if tensor.dtype in FLOATS else tensor.clone()
         for name, tensor in tensors.items()
     }
 

@@ -17,11 +17,10 @@ from typing import Any
 
 from torch import Tensor
 
-from minitransformer.system import files
-from minitransformer.system.errors import RunError, WeightsError, command_line
+from minitransformer.system.errors import WeightsError, command_line
 from minitransformer.system.flags import FlagParser, whole_number
 from weights.find import find_folder
-from weights.folder import COPIED, safetensors_bytes
+from weights.folder import check_unused, write_like
 from weights.load import read_config, read_tensors
 from weights.quantised import Codes, dequantise, pack
 
@@ -47,8 +46,7 @@ def scheme_for(tensors: dict[str, Tensor], bits: int, eight: list[str], group: i
 def main() -> None:
     flags = parse_flags()
     folder, out = find_folder(flags.model), Path(flags.out)
-    if (out / "config.json").exists():
-        raise RunError(f"{out}: there is a checkpoint in it; choose another --out")
+    check_unused(out)
     architecture, _ = read_config(folder)
     tensors = read_tensors(folder, architecture.prefix)
     for pattern in flags.eight:
@@ -57,13 +55,7 @@ def main() -> None:
     scheme = scheme_for(tensors, flags.bits, flags.eight, flags.group)
     packed, note = pack(tensors, scheme)
 
-    out.mkdir(parents=True, exist_ok=True)
-    for name in COPIED:
-        if (folder / name).is_file():
-            data = (folder / name).read_bytes()
-            files.write_bytes(out / name, without_blanks(data) if name == "tokenizer.json" else data)
-    files.write_bytes(out / "model.safetensors", safetensors_bytes(packed, note))
-    files.write_bytes(out / "config.json", (folder / "config.json").read_bytes())  # last: it makes the folder one
+    write_like(folder, out, packed, note)
 
     print(*report(tensors, packed, scheme), sep="\n")
     sizes = [sum(path.stat().st_size for path in where.iterdir() if path.is_file()) for where in (folder, out)]
@@ -72,11 +64,6 @@ def main() -> None:
         before, after = (score(where, flags.data) for where in (folder, out))
         for name in ("exact", "f1"):
             print(f"{name:<6} {before[name]:.2f} -> {after[name]:.2f}  ({after[name] - before[name]:+.2f})")
-
-
-def without_blanks(data: bytes) -> bytes:
-    """The same JSON on one line: a tokenizer's indentation takes as much as its vocabulary."""
-    return json.dumps(json.loads(data), ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def report(tensors: dict[str, Tensor], packed: dict[str, Tensor], scheme: dict[str, tuple[int, int]]) -> Iterator[str]:
