@@ -53,8 +53,9 @@ from minitransformer.training.parallel import ALONE
 from minitransformer.training.precision import Precision
 from minitransformer.training.recipe import option
 from vision import data
+from vision.class_folder import read_folder
 from vision.freeze import freeze, hold_key_biases
-from vision.images import Images, Preprocessing, normalise, prepare_all, read_folder, write_settings
+from vision.images import Images, Preprocessing, normalise, prepare_all, write_settings
 from weights.new_model import new_classifier
 
 OURS, PREPARED, FROM_FILES = CONTENDERS = "ours", "HF, pictures prepared once", "HF, prepared in every batch"

@@ -14,8 +14,8 @@ class Task:
     limit_train: int = option(0, "only N training images, drawn by chance; 0: all", at_least=0)
     limit_valid: int = option(0, "only N validation images, likewise; 0: all", at_least=0)
     # the sizes of a new model
-    image_size: int = option(48, "pixels of a side", at_least=1, at_most=10_000)
-    patch: int = option(8, "pixels of a patch's side", at_least=1, at_most=10_000)
+    image_size: int = option(48, "pixels of a side", at_least=1, at_most=2_048)
+    patch: int = option(8, "pixels of a patch's side", at_least=1, at_most=2_048)
     width: int = option(128, "of the hidden states", at_least=1)
     layers: int = option(6, "blocks", at_least=1)
     heads: int = option(4, "of attention", at_least=1)

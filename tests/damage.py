@@ -34,7 +34,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, features
 from torch import nn
 
 from minitransformer.system.errors import UserError, command_line
@@ -248,7 +248,10 @@ KINDS = {
     "questions.json.gz": Kind(questions_file("questions.json.gz"), load_questions, checked=True),
     "picture.png": Kind(picture_file("picture.png"), load_picture, checked=False),
     "picture.jpg": Kind(picture_file("picture.jpg"), load_picture, checked=False),
-    "picture.webp": Kind(picture_file("picture.webp"), load_picture, checked=False),
+    **{
+        f"picture.{ending}": Kind(picture_file(f"picture.{ending}"), load_picture, checked=False)
+        for ending in ("webp", "gif", "bmp", "ppm", "tif", *(["avif"] if features.check("avif") else []))
+    },
     "CIFAR-10's archive": Kind(cifar_file("archive"), load_cifar, checked=True),
     "CIFAR-10's data_batch_1": Kind(cifar_file("data_batch_1"), load_cifar, checked=False),
     "CIFAR-10's batches.meta": Kind(cifar_file("batches.meta"), load_cifar, checked=False),

@@ -22,7 +22,7 @@ from qa import ask, squad
 from test_checkpoint import start
 from test_cifar10 import publish, refusal
 from tiny import call, examples, rewrite_json, write_checkpoint, write_questions
-from vision import cifar10, images
+from vision import cifar10, images, picture
 from weights import load_pretrained, load_tokenizer
 
 MB = 10**6
@@ -65,14 +65,14 @@ def test_a_picture_that_claims_more_pixels_than_it_can_hold_is_refused(tmp_path)
     place = data.index(b"\xff\xc0") + 5  # the frame's height and width, two bytes each, which no checksum guards
     data[place : place + 4] = (9000).to_bytes(2, "big") * 2
     with pytest.raises(DataError, match=r"9,000 x 9,000 pixels in \d+ bytes: too many to be true"):
-        images.open_picture(bytes(data))
+        picture.open_picture(bytes(data))
 
 
 def test_a_large_picture_of_one_colour_is_a_picture():
     for mode in ("1", "L"):
         file = io.BytesIO()
         Image.new(mode, (4000, 3000)).save(file, "PNG")
-        assert images.open_picture(file.getvalue()).size == (4000, 3000)
+        assert picture.open_picture(file.getvalue()).size == (4000, 3000)
 
 
 def test_a_safetensors_header_of_100_mb_is_refused_unread(tmp_path, trained):

@@ -29,8 +29,9 @@ from tiny import (
     rewrite_json,
     stop_after,
 )
-from vision import demo, plots, trunk
-from vision.images import FILE, Preprocessing, normalise, prepare_all, read_folder, read_settings, write_settings
+from vision import demo, plots, predict, trunk
+from vision.class_folder import read_folder
+from vision.images import FILE, Preprocessing, normalise, prepare_all, read_settings, write_settings
 from weights import load_pretrained, save_pretrained
 from weights.load import read_labels
 
@@ -121,6 +122,20 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
 
 
 # ---------------------------------------------------------------------------------------------------- a run
+
+
+def test_train_vit_takes_one_class_only(train, tmp_path, images):
+    """Nothing is left to learn, and nothing goes wrong."""
+    for part in ("train", "test"):
+        for name in ("blue", "red"):
+            shutil.rmtree(images / part / name)
+        (images / part / "green").rename(images / part / "7")
+    outcome = train()
+    assert outcome.status == 0, outcome.err
+    assert losses_of(tmp_path / "run") == [0.0] * 6  # 8 images by 6, three times
+    assert read_labels(tmp_path / "run/model") == ["7"]
+    said = call(predict.main, "--model", tmp_path / "run/model", images / "test/7/0.png")
+    assert said.out.split()[-2:] == ["100.0%", "7"]
 
 
 def test_train_vit_leaves_a_whole_run_folder(train, tmp_path):

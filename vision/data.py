@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from minitransformer.system.errors import DataError
-from vision import cifar10, demo, images
+from vision import cifar10, demo
+from vision.class_folder import read_folder
 from vision.images import Images
 
 
@@ -24,7 +25,7 @@ def read(source: str, part: str, limit: int = 0, only_classes: str = "") -> Imag
     elif cifar10.is_cifar10(path):
         data = cifar10.read(path, part)
     elif path.is_dir():
-        data = images.read_folder(path, part)
+        data = read_folder(path, part)
     else:
         raise DataError(f"{source}: neither CIFAR-10's archive nor a folder; give one of them")
     if only_classes:

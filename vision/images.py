@@ -6,9 +6,7 @@ are done once, in parallel, and their result is a quarter of the size of the las
 
 import dataclasses
 import hashlib
-import io
 import os
-import warnings
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,35 +16,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image
+from PIL import Image
 from torch import Tensor
 
 from minitransformer.system import files
-from minitransformer.system.errors import DataError, WeightsError, is_unicode
+from minitransformer.system.errors import DataError, WeightsError
 from minitransformer.system.progress import progress
+from vision.picture import file_size, opened
 from weights import timm
 from weights.find import find_folder
 from weights.folder import read_json
 
 FILE = "preprocessor_config.json"
-LARGEST = 10_000  # pixels along a side that a resize or a crop may ask for
-PIXELS = 100_000_000  # of a picture; a file of some kilobytes can claim more than a memory holds
-SMALL = 10_000_000  # pixels that any file may claim: WebP and TIFF pack a plain surface of that size in some kilobytes
-DENSEST = 1_100  # bytes of pixels, to a byte of the file, that a larger picture may claim; deflate packs 1,032
-
-# EXIF's orientation -> what brings the picture upright. Pillow's exif_transpose would also write the rest of the note
-# anew, and fails on the notes of some cameras.
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # PIXELS refuses, where Pillow would only warn
+LARGEST = 2_048  # pixels along a side that a resize or a crop may ask for; a ViT of 16 makes 16,384 patches of it
+LONGEST = 10_000  # along the longer side, where the shorter is resized
 
 
 @dataclass(frozen=True)
@@ -77,6 +60,9 @@ class Preprocessing:
 HALF = (0.5, 0.5, 0.5)
 SILENT_DEIT = Preprocessing(mean=HALF, std=HALF)
 SILENT_VIT = Preprocessing(resize=(224, 224), resample=2, crop=None, mean=HALF, std=HALF)
+SILENT_BIT = Preprocessing(  # which DINOv2's folders name
+    resize=(224, 0), mean=(0.48145466, 0.4578275, 0.40821073), std=(0.26862954, 0.26130258, 0.27577711)
+)
 
 
 def read_settings(folder: str | Path) -> Preprocessing:
@@ -90,12 +76,16 @@ def read_settings(folder: str | Path) -> Preprocessing:
     if not values:
         return Preprocessing()
     kind = str(values.get("image_processor_type") or values.get("feature_extractor_type") or "")
-    default = SILENT_DEIT if "DeiT" in kind or (not kind and "crop_size" in values) else SILENT_VIT
+    default = SILENT_VIT
+    if "DeiT" in kind or (not kind and "crop_size" in values):
+        default = SILENT_DEIT
+    elif kind.startswith("Bit"):
+        default = SILENT_BIT
     resize, crop, scale = default.resize, default.crop, default.scale
     if not _switch(values, "do_resize", path):
         resize = None
     elif "size" in values:
-        resize = _size(values["size"], "size", path)
+        resize = _size(values["size"], "size", path, square=default is not SILENT_BIT)
     if not _switch(values, "do_center_crop", path, default=crop is not None):
         crop = None
     elif "crop_size" in values:
@@ -110,8 +100,8 @@ def read_settings(folder: str | Path) -> Preprocessing:
         mean = _numbers(values.get("image_mean", default.mean), "image_mean", path)
         std = _numbers(values.get("image_std", default.std), "image_std", path)
     resample = values.get("resample", default.resample)
-    if resample not in range(6) or isinstance(resample, bool):
-        raise WeightsError(f"{path}: resample is {resample!r}, not a number from 0 to 5")
+    if type(resample) is not int or resample not in range(6):  # neither true nor 0.0
+        raise WeightsError(f"{path}: resample is {resample!r}, not a whole number from 0 to 5")
     if not all(std):
         raise WeightsError(f"{path}: image_std holds a 0, by which nothing can be divided")
     return Preprocessing(resize, resample, crop, scale, mean, std)
@@ -139,17 +129,15 @@ def _switch(values: dict[str, Any], name: str, path: Path, default: bool = True)
     return value
 
 
-def _size(value: Any, name: str, path: Path) -> tuple[int, int]:
-    """224, {"height": 224, "width": 224} or {"shortest_edge": 224}, which gives (224, 0)."""
-    shorter = isinstance(value, dict) and "shortest_edge" in value
-    if shorter:
-        sides = (value["shortest_edge"],)
-    elif isinstance(value, dict):
-        sides = (value.get("height"), value.get("width"))
-    else:
-        sides = (value, value)
+def _size(value: Any, name: str, path: Path, square: bool = True) -> tuple[int, int]:
+    """{"height": 224, "width": 224} or {"shortest_edge": 224}, which gives (224, 0). 224 is the first if `square`."""
+    told = value
+    if not isinstance(value, dict):
+        value = {"height": value, "width": value} if square else {"shortest_edge": value}
+    shorter = "shortest_edge" in value
+    sides = (value["shortest_edge"],) if shorter else (value.get("height"), value.get("width"))
     if not all(type(side) is int and 1 <= side <= LARGEST for side in sides):
-        raise WeightsError(f"{path}: {name} is {value!r}, no height and width in pixels")
+        raise WeightsError(f"{path}: {name} is {told!r}, no height and width from 1 to {LARGEST:,} pixels")
     return (sides[0], 0) if shorter else sides
 
 
@@ -163,60 +151,17 @@ def _numbers(values: Any, name: str, path: Path) -> tuple[float, ...]:
 # ---------------------------------------------------------------------------------------------------- pictures
 
 
-def open_picture(source: str | Path | bytes) -> Image.Image:
-    """A picture file, upright and in 8-bit RGB, whatever it was: grey, palette, transparent (then over white), CMYK,
-    16 bits a channel, or turned by its EXIF note.
-
-    Raises DataError where it is no picture, is cut off, or claims more pixels than anybody took, or than it can hold.
-    """
-    name = "picture" if isinstance(source, bytes) else source
-    try:
-        size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
-            pixels = picture.width * picture.height
-            if pixels > PIXELS:
-                raise DataError(f"{name}: {picture.width:,} x {picture.height:,} pixels; scale it down first")
-            if pixels // (8 if picture.mode == "1" else 1) > max(SMALL, DENSEST * size):
-                raise DataError(
-                    f"{name}: {picture.width:,} x {picture.height:,} pixels in {size:,} bytes: too many to be true; "
-                    "remove it, fetch it again or scale it down"
-                )
-            picture.load()
-            turn = TURNS.get(picture.getexif().get(ExifTags.Base.Orientation))
-            return _rgb(picture if turn is None else picture.transpose(turn))
-    except FileNotFoundError:
-        raise DataError(f"{name}: no such file") from None
-    except IsADirectoryError:
-        raise DataError(f"{name}: it is a folder; give the pictures in it") from None
-    except Image.UnidentifiedImageError:
-        raise DataError(f"{name}: not a picture, or of a kind that is not read here; give another") from None
-    except Image.DecompressionBombError as error:
-        raise DataError(f"{name}: it claims more than {PIXELS:,} pixels; scale it down first") from error
-    except DataError:
-        raise
-    # Every format's decoder complains of damage in its own way: RuntimeError, struct.error, zlib.error, ...
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{name}: not a whole picture ({reason}); remove it or fetch it again") from error
-
-
-def _rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode in ("I;16", "I;16L", "I;16B", "I"):  # 16 bits of grey; Pillow itself would cut off, not scale
-        values = np.asarray(picture).astype(np.int64)
-        picture = Image.fromarray((values.clip(0, 65535) // 257).astype(np.uint8))
-    if "transparency" in picture.info or picture.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
-        picture = picture.convert("RGBA")
-        paper = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(paper, picture)
-    return picture.convert("RGB")
-
-
 def prepare(source: str | Path | bytes | np.ndarray, settings: Preprocessing) -> np.ndarray:
     """One picture, resized and cropped, (3, H, W) uint8. source: a file, or an array (H, W, 3) uint8."""
-    picture = Image.fromarray(source) if isinstance(source, np.ndarray) else open_picture(source)
+    if isinstance(source, np.ndarray):
+        return _fitted(Image.fromarray(source), settings, "a picture")
+    with opened(source) as picture:
+        return _fitted(picture, settings, "a picture" if isinstance(source, bytes) else source)
+
+
+def _fitted(picture: Image.Image, settings: Preprocessing, name: str | Path) -> np.ndarray:
     size = settings.resized(picture.height, picture.width)
-    if max(size) > LARGEST:
-        name = "a picture" if isinstance(source, np.ndarray | bytes) else source
+    if settings.resize is not None and max(size) > LONGEST:
         raise DataError(f"{name}: {picture.width} x {picture.height} pixels would become {size[1]} x {size[0]}")
     if size != (picture.height, picture.width):
         picture = picture.resize(size[::-1], resample=settings.resample)
@@ -312,41 +257,6 @@ class Images:
             digest.update(np.ascontiguousarray(self.pictures))
         else:
             for path in self.pictures:
+                file_size(path)  # refuses a pipe, which would be read for ever
                 digest.update(hashlib.sha256(path.read_bytes()).digest())
         return digest.hexdigest()
-
-
-PARTS = {"train": ("train",), "valid": ("valid", "val", "test")}  # what is chosen by a test set is not tested by it
-ENDINGS = {".jpg", ".jpeg", ".jfif", ".png", ".gif", ".bmp", ".webp", ".avif", ".tif", ".tiff", ".ppm"}
-
-
-def read_folder(folder: Path, part: str) -> Images:
-    """A folder of classes, train/CLASS/picture.jpg and valid/CLASS/... (or val, or test), classes in order of name.
-
-    Raises DataError where the part or a class is empty, or the part has a class that train/ lacks.
-    """
-    classes = _classes(folder / "train")
-    root = next((folder / name for name in PARTS[part] if (folder / name).is_dir()), None)
-    if root is None:
-        raise DataError(f"{folder}: no folder {' or '.join(PARTS[part])} in it")
-    pictures: list[Path] = []
-    labels: list[int] = []
-    for name in _classes(root):
-        if name not in classes:
-            raise DataError(f"{root / name}: a class that {folder / 'train'} does not have")
-        found = sorted(path for path in (root / name).iterdir() if path.suffix.lower() in ENDINGS)
-        if not found:
-            raise DataError(f"{root / name}: no pictures in it; remove the folder, or fill it")
-        pictures += found
-        labels += [classes.index(name)] * len(found)
-    return Images(pictures, np.array(labels, dtype=np.int64), tuple(classes))
-
-
-def _classes(folder: Path) -> list[str]:
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-    if not names:
-        raise DataError(f"{folder}: no folders of classes in it: pictures go to {folder}/CLASS/")
-    for name in names:
-        if not is_unicode(name):
-            raise DataError(f"{folder}: the name of the class {name!r} is not UTF-8; rename its folder")
-    return names

@@ -11,7 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from minitransformer.training.order import epoch_order
-from vision.images import Images, open_picture
+from vision.images import Images
+from vision.picture import open_picture
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
