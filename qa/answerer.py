@@ -25,7 +25,7 @@ from weights.folder import read_json
 SHIPPED = "answerer-fa"  # in weights/
 STRIDE = 128  # tokens that neighbouring windows of a long passage share, as in BERT's own SQuAD code
 MAX_ANSWER_TOKENS = 64
-BATCH_TOKENS = 8192
+BATCH_TOKENS = 2048
 N_BEST = 20  # spans kept of each window: should the best be white space alone, the next one answers
 PRECISIONS = ("auto", "float32", "mixed")
 

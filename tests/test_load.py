@@ -1,6 +1,9 @@
 """Checkpoint folders in: transformers' folders give its numbers, and whatever is not exactly right is refused."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +18,7 @@ from weights.find import find_folder
 from weights.folder import HASH
 from weights.load import default_task, read_config
 
+CHECKOUT = Path(__file__).parents[1]
 CLASSES = {
     "encoder": transformers.BertModel,
     "question-answering": transformers.BertForQuestionAnswering,
@@ -438,3 +442,12 @@ def test_a_byte_order_mark_before_config_json_is_no_damage(hf_folder):
     path = folder / "config.json"
     path.write_text("\ufeff" + path.read_text(encoding="utf-8"), encoding="utf-8")
     torch.testing.assert_close(outputs(load_pretrained(folder, "encoder")), outputs(theirs), rtol=1e-5, atol=1e-5)
+
+
+def test_loading_draws_nothing_and_does_not_load_torchs_compiler(hf_folder):
+    _, folder = hf_folder("question-answering")
+    code = "import sys, torch; from weights import load_pretrained; torch.manual_seed(0); "
+    code += f"load_pretrained({str(folder)!r}, 'question-answering'); "
+    code += "print('torch._dynamo' in sys.modules, torch.initial_seed(), torch.rand(1).item())"
+    told = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
+    assert told.split() == ["False", "0", str(torch.rand(1, generator=torch.Generator().manual_seed(0)).item())]

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from minitransformer.system.errors import WeightsError
 from weights import maps, timm
@@ -51,7 +52,7 @@ def load_pretrained(folder: str | Path, task: str, fresh_head: bool = True, clas
     elif task == "image-classification":
         named = default_task(folder, architecture, task)
         table = architecture.tasks[named if named.startswith(task) else task]  # with a teacher, or not
-    with torch.device("meta"):  # names and shapes only; the numbers come from the file
+    with torch.device("meta"), Unfilled():  # names and shapes only; the numbers come from the file
         model = table.model(config)
     names = maps.expand(table.names, config)  # ours -> HF's
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
@@ -87,6 +88,13 @@ def load_pretrained(folder: str | Path, task: str, fresh_head: bool = True, clas
             )
     model.load_state_dict(state, assign=True)
     return model.eval()
+
+
+class Unfilled(TorchFunctionMode):
+    """No embedding is drawn: on the meta device torch loads its compiler for that, in a second and 60 MB."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        return kwargs["tensor"] if function is nn.init.normal_ else function(*args, **(kwargs or {}))
 
 
 def default_task(folder: Path, architecture: maps.Architecture, otherwise: str = "encoder") -> str:
