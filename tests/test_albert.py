@@ -184,9 +184,19 @@ def test_pooler_and_sentence_order_head_are_dropped_by_name(tmp_path):
 
 def test_an_unknown_head_is_refused(tmp_path):
     folder = pretraining_folder(tmp_path)
-    change_tensors(folder, lambda tensors: tensors | {"classifier.weight": torch.zeros(2, 32)})
-    with pytest.raises(WeightsError, match=r"unexpected tensor classifier\.weight"):
+    change_tensors(folder, lambda tensors: tensors | {"ranker.weight": torch.zeros(2, 32)})
+    with pytest.raises(WeightsError, match=r"unexpected tensor ranker\.weight"):
         load_pretrained(folder, "encoder")
+
+
+@pytest.mark.parametrize("task", ["encoder", "question-answering"])
+def test_a_sentence_classifier_lends_its_encoder(tmp_path, task):
+    torch.manual_seed(0)
+    theirs = transformers.AlbertForSequenceClassification(transformers.AlbertConfig(**SMALL))
+    theirs.save_pretrained(tmp_path)
+    ours = load_pretrained(tmp_path, task)
+    encoder = ours if task == "encoder" else ours.encoder
+    torch.testing.assert_close(encoder.widen.weight, theirs.albert.encoder.embedding_hidden_mapping_in.weight)
 
 
 def test_a_table_that_is_not_tied_is_refused(tmp_path):

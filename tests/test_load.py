@@ -451,3 +451,19 @@ def test_loading_draws_nothing_and_does_not_load_torchs_compiler(hf_folder):
     code += "print('torch._dynamo' in sys.modules, torch.initial_seed(), torch.rand(1).item())"
     told = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
     assert told.split() == ["False", "0", str(torch.rand(1, generator=torch.Generator().manual_seed(0)).item())]
+
+
+def test_a_token_classifier_lends_its_encoder(tmp_path):
+    torch.manual_seed(0)
+    sizes = {
+        "vocab_size": 50,
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 4,
+        "intermediate_size": 40,
+    }
+    theirs = transformers.BertForTokenClassification(transformers.BertConfig(**sizes)).eval()
+    theirs.save_pretrained(tmp_path)
+    torch.testing.assert_close(
+        outputs(load_pretrained(tmp_path, "encoder")), outputs(theirs.bert), rtol=1e-5, atol=1e-5
+    )

@@ -107,8 +107,8 @@ BERT_TIED = {
     "cls.predictions.decoder.bias": "cls.predictions.bias",
 }
 
-# The pooler fed the next-sentence head; position_ids is a constant that old files carry.
-BERT_UNUSED = ("bert.pooler.", "bert.embeddings.position_ids", "cls.seq_relationship.")
+# The pooler fed the next-sentence head; position_ids is a constant of old files; classifiers are of other tasks.
+BERT_UNUSED = ("bert.pooler.", "bert.embeddings.position_ids", "cls.seq_relationship.", "classifier.")
 
 
 def _inside(names: dict[str, str]) -> dict[str, str]:
@@ -226,7 +226,7 @@ ALBERT_TIED = {
 }
 
 # The pooler fed the sentence-order head, whose pre-training task we do not run.
-ALBERT_UNUSED = ("albert.pooler.", "albert.embeddings.position_ids", "sop_classifier.")
+ALBERT_UNUSED = ("albert.pooler.", "albert.embeddings.position_ids", "sop_classifier.", "classifier.")
 
 ALBERT = Architecture(
     config=albert.AlbertConfig,
@@ -262,7 +262,7 @@ ROBERTA_TIED = {
     "lm_head.decoder.bias": "lm_head.bias",
 }
 
-# The pooler was never trained: the class that wrote the file had one. Classifiers are of other tasks.
+# The pooler was never trained: the class that wrote the file had one.
 ROBERTA_UNUSED = ("roberta.pooler.", "roberta.embeddings.position_ids", "classifier.")
 
 
