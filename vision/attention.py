@@ -12,6 +12,7 @@ from minitransformer.system import files
 
 rcParams["text.parse_math"] = False  # a class may be called $x
 COLUMNS = 4  # panels beside one another
+LONGEST_ROW = 6  # so many panels or fewer stand side by side: three heads
 PANEL = 2.6  # inches of a side
 
 
@@ -34,11 +35,12 @@ def plot_attention(picture: Tensor, best: list[tuple[str, float]], maps: Tensor,
     """
     height, width = picture.shape[1:]
     panels = [("mean of all heads", maps.mean(0)), *((f"head {n}", one) for n, one in enumerate(maps, 1))]
-    rows = -(-(len(panels) + 2) // COLUMNS)
-    size = COLUMNS * PANEL, rows * (PANEL * height / width + 0.5) + 0.4
+    columns = len(panels) + 2 if len(panels) + 2 <= LONGEST_ROW else COLUMNS
+    rows = -(-(len(panels) + 2) // columns)
+    size = columns * PANEL, rows * (PANEL * height / width + 0.5) + 0.4
     figure = Figure(figsize=size, layout="constrained")
     figure.suptitle("The likeliest classes, and what [CLS] looks at in the last block, by patch")
-    places = figure.subplots(rows, COLUMNS).flat
+    places = figure.subplots(rows, columns).flat
     for axes in places:
         axes.axis("off")
     shown = picture.permute(1, 2, 0).numpy()  # (H, W, 3)
