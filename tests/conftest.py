@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: no test asks the real hub
 torch.set_num_threads(1)  # the models are tiny: handing work to a second thread costs more than it saves
 
 

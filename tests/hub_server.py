@@ -5,6 +5,7 @@ another host has the bytes. `/plain/FILE` is an ordinary web server, for the dat
 """
 
 import hashlib
+import json
 import math
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -97,12 +98,32 @@ class Handler(BaseHTTPRequestHandler):
             self.send_file(self.server.plain / parts[1])
         elif parts[0] == "cdn":
             self.send_file(self.server.revisions[f"{parts[1]}/{parts[2]}", parts[3]].folder / parts[4])
+        elif parts[:2] == ["api", "models"]:
+            self.tell("/".join(parts[2:4]), parts[5] if parts[4:5] == ["revision"] else "main")
         elif parts[2:3] == ["resolve"]:
             self.resolve(f"{parts[0]}/{parts[1]}", parts[3], parts[4])
         else:
             self.refuse(404, "RepoNotFound")
 
     do_HEAD = do_GET
+
+    def tell(self, repository: str, name: str) -> None:
+        """/api/models/OWNER/NAME[/revision/REVISION]: the commit, and each file with its size and, if large, sha256."""
+        known = [revision for owner, revision in self.server.revisions if owner == repository]
+        if name not in known:
+            self.refuse(404, "RevisionNotFound" if known else "RepoNotFound")
+            return
+        revision = self.server.revisions[repository, name]
+        siblings = []
+        for path in sorted(revision.folder.iterdir()):
+            data = path.read_bytes()
+            sibling = {"rfilename": path.name, "size": len(data), "blobId": hashlib.sha1(data).hexdigest()}
+            if path.suffix in LARGE:
+                sibling["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}
+            siblings.append(sibling)
+        told = {"id": repository, "modelId": repository, "sha": revision.commit, "private": False, "tags": []}
+        told |= {"siblings": siblings, "cardData": {"license": "cc-by-4.0"}}
+        self.send(200, {"Content-Type": "application/json"}, json.dumps(told).encode())
 
     def resolve(self, repository: str, name: str, file: str) -> None:
         """/OWNER/NAME/resolve/REVISION/FILE"""

@@ -1,4 +1,4 @@
-"""The checkpoints of weights/hub.py as their repositories have them, file for file and name for name, but tiny."""
+"""The checkpoints of the table as their repositories have them, file for file and name for name, but tiny."""
 
 import dataclasses
 import json
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hub_server import HubServer
 from tiny import CITIES, COUNTRIES, VOCABULARY, WORDS, train_spiece
-from weights.hub import CHECKPOINTS, Checkpoint, File
+from weights.checkpoints import CHECKPOINTS, Checkpoint, File
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
 PR_COMMIT = "5156f763" + 32 * "0"  # of ParsBERT's pull request; its end is not known to us

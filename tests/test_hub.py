@@ -21,7 +21,7 @@ from minitransformer import bert
 from minitransformer.system.errors import WeightsError
 from public_checkpoints import PR_COMMIT, publish
 from tiny import VOCABULARY, call, failing, files_under, write_checkpoint
-from weights import hub, load_pretrained, load_tokenizer
+from weights import checkpoints, hub, load_pretrained, load_tokenizer
 from weights.find import find_folder
 
 CHECKOUT = Path(__file__).parents[1]
@@ -54,7 +54,7 @@ def main(public, server, tmp_path):
     """A copy of main's folder, to be changed, which is served in its place; and no pull request."""
     folder = tmp_path / "main"
     shutil.copytree(public[2], folder)
-    server.add(PARSBERT, folder, hub.PARSBERT)
+    server.add(PARSBERT, folder, checkpoints.PARSBERT)
     del server.revisions[PARSBERT, "refs/pr/1"]
     return folder
 
@@ -225,13 +225,13 @@ def test_fetch_takes_the_pickle_where_the_pull_request_has_moved(public, server)
     folder = server.revisions[PARSBERT, "refs/pr/1"].folder
     server.add(PARSBERT, folder, "refs/pr/1", commit="0" + PR_COMMIT[1:])
     origin = json.loads((hub.fetch("parsbert") / "origin.json").read_text())
-    assert origin["revision"]["pytorch_model.bin"] == hub.PARSBERT
+    assert origin["revision"]["pytorch_model.bin"] == checkpoints.PARSBERT
 
 
 def test_fetch_refuses_a_mirror_that_brings_another_commit_than_the_pinned_one(public, server):
-    folder = server.revisions[PARSBERT, hub.PARSBERT].folder
-    server.add(PARSBERT, folder, hub.PARSBERT, commit=40 * "f")
-    with pytest.raises(WeightsError, match=f"it has moved to {40 * 'f'} from {hub.PARSBERT}, which is the one"):
+    folder = server.revisions[PARSBERT, checkpoints.PARSBERT].folder
+    server.add(PARSBERT, folder, checkpoints.PARSBERT, commit=40 * "f")
+    with pytest.raises(WeightsError, match=f"it has moved to {40 * 'f'} from {checkpoints.PARSBERT}, which is the one"):
         hub.fetch("parsbert")
 
 
@@ -328,7 +328,7 @@ def test_fetch_leaves_nothing_bad_after_a_fault_and_succeeds_after_it(server, mo
 def test_fetch_tells_what_the_hub_answers(server, status, said):
     server.statuses["vocab.txt"] = status
     message = refusal()
-    assert message.startswith(f"{PARSBERT}, vocab.txt at {hub.PARSBERT}: ")
+    assert message.startswith(f"{PARSBERT}, vocab.txt at {checkpoints.PARSBERT}: ")
     assert said in message
     server.heal()
     load_pretrained(hub.fetch("parsbert"), "encoder")
@@ -344,7 +344,7 @@ def test_fetch_throws_away_a_part_with_which_it_cannot_go_on(server):
 
 
 def test_fetch_tells_that_a_revision_is_gone(server):
-    del server.revisions[PARSBERT, hub.PARSBERT]
+    del server.revisions[PARSBERT, checkpoints.PARSBERT]
     assert "config.json at a04aa40c97bcdde570ae11986a534542c2995a62: the hub has no such file (404)" in refusal()
 
 
@@ -426,7 +426,8 @@ def test_command_fetches_and_says_what_is_next(server):
     outcome = call(hub.main, "parsbert")
     assert outcome.status == 0, outcome.err
     folder = hub.cache_folder() / "parsbert"
-    assert outcome.out.splitlines()[1:] == [
+    assert outcome.out.splitlines() == [
+        "parsbert: HooshvareLab/bert-fa-base-uncased, 0 MB, licence Apache-2.0",
         f"checked and ready: {folder}",
         "use it:  python train_qa.py --recipe parsbert",
     ]

@@ -1,6 +1,8 @@
 """Checkpoint folders in: transformers' folders give its numbers, and whatever is not exactly right is refused."""
 
 import json
+import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -281,9 +283,96 @@ def test_load_refuses_a_folder_without_weights(folder):
     assert "no model.safetensors: not a whole checkpoint folder" in refusal(folder)
 
 
-def test_load_does_not_open_a_pickle(folder):
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    assert "only pytorch_model.bin, which is a pickle and may run code" in refusal(folder)
+def to_pickle(folder: Path, rename=lambda name: name) -> None:
+    """The folder as old repositories have it: pytorch_model.bin alone."""
+    tensors = load_file(folder / "model.safetensors")
+    torch.save({rename(name): tensor for name, tensor in tensors.items()}, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+def test_pytorch_model_bin_gives_the_same_and_says_that_it_is_a_pickle(hf_folder, capsys):
+    theirs, folder = hf_folder("question-answering")
+    to_pickle(folder)
+    torch.testing.assert_close(
+        outputs(load_pretrained(folder, "question-answering")), outputs(theirs), rtol=1e-5, atol=1e-5
+    )
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == f"{folder / 'pytorch_model.bin'}: a pickle; its tensors alone were read, and no code of it was run"
+
+
+def test_shards_of_pytorch_model_bin_are_read_together(hf_folder):
+    theirs, folder = hf_folder("encoder")
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    where = {name: f"pytorch_model-0000{1 + number % 2}-of-00002.bin" for number, name in enumerate(sorted(tensors))}
+    for shard in set(where.values()):
+        torch.save({name: tensor for name, tensor in tensors.items() if where[name] == shard}, folder / shard)
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": where}))
+    torch.testing.assert_close(outputs(load_pretrained(folder, "encoder")), outputs(theirs), rtol=1e-5, atol=1e-5)
+    (folder / "pytorch_model-00002-of-00002.bin").unlink()
+    assert "shard pytorch_model-00002-of-00002.bin is not in the folder" in refusal(folder)
+
+
+def test_safetensors_are_taken_before_a_pickle(hf_folder, capsys):
+    _, folder = hf_folder("encoder")
+    (folder / "pytorch_model.bin").write_bytes(b"never opened")
+    load_pretrained(folder, "encoder")
+    assert "pickle" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("save", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value, protocol=2))])
+def test_a_local_pickle_that_asks_for_more_than_tensors_is_refused_and_not_run(hf_folder, tmp_path, save):
+    _, folder = hf_folder("encoder")
+    (folder / "model.safetensors").unlink()
+    save({"bert.pooler.dense.weight": Bomb(tmp_path / "ran")}, folder / "pytorch_model.bin")
+    assert "not a table of tensors alone: damaged, or made to run code, which was not run; " in refusal(folder)
+    assert not (tmp_path / "ran").exists()
+
+
+class Bomb:
+    """Unpickled by the rules of pickle, it makes a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize("wrappers", [["module."], ["_orig_mod."], ["model."], ["module.", "_orig_mod."]])
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
+def test_prefixes_that_training_tools_leave_are_understood_and_told(hf_folder, capsys, wrappers, file):
+    theirs, folder = hf_folder("encoder")
+    change_tensors(folder, lambda tensors: {"".join(wrappers) + name: tensor for name, tensor in tensors.items()})
+    if file == "pytorch_model.bin":
+        to_pickle(folder)
+    torch.testing.assert_close(outputs(load_pretrained(folder, "encoder")), outputs(theirs), rtol=1e-5, atol=1e-5)
+    said = capsys.readouterr().err
+    for wrapper in wrappers:
+        assert f"{folder}: every name begins with '{wrapper}', which a training tool has left; read without it" in said
+
+
+def test_a_prefix_that_only_some_names_have_is_refused(hf_folder):
+    _, folder = hf_folder("encoder")
+    first = min(load_file(folder / "model.safetensors"))
+    change_tensors(
+        folder, lambda tensors: {name if name == first else f"module.{name}": t for name, t in tensors.items()}
+    )
+    assert "tensors are missing" in refusal(folder)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json"])
+def test_a_file_of_the_folder_means_the_folder(hf_folder, file):
+    theirs, folder = hf_folder("encoder")
+    torch.testing.assert_close(
+        outputs(load_pretrained(folder / file, "encoder")), outputs(theirs), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_a_file_without_config_json_beside_it_is_refused(tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(WeightsError, match=r"model\.safetensors: no config\.json: not a checkpoint folder"):
+        find_folder(tmp_path / "model.safetensors")
 
 
 @pytest.mark.parametrize("part", [0.0, 0.001, 0.1, 0.5, 0.999])

@@ -1,4 +1,4 @@
-"""Checkpoint folders in: config.json and safetensors, read exactly or refused.
+"""Checkpoint folders in: config.json and safetensors (or pytorch_model.bin), read exactly or refused.
 
 A name that is missing, extra or of another shape ends the load with its name, unless the task's table in maps.py
 says that the head may be fresh or that the name is dropped on purpose. There is no partial load.
@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from minitransformer.system.errors import WeightsError
+from minitransformer.system.progress import note
 from weights import maps, timm
 from weights.find import find_folder
 from weights.folder import HASH, SCHEME, read_json, tensors_hash
+from weights.pickled import read_pickle
 from weights.quantised import unpack
 
 BARE_PARTS = (
@@ -27,6 +29,7 @@ BARE_PARTS = (
     "pooler.",
     "layernorm.",
 )  # what a file of a bare encoder has in place of the prefix
+WRAPPERS = ("module.", "_orig_mod.", "model.")  # DataParallel's, torch.compile's, Lightning's
 LARGEST_HEADER = 10 * 2**20  # bytes; a name and a shape take a hundred, and no model has 100,000 tensors
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
@@ -34,7 +37,8 @@ FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 def load_pretrained(folder: str | Path, task: str, fresh_head: bool = True, classes: int | None = None) -> nn.Module:
     """A model for `task` with the weights of an HF folder, in float32 and evaluation mode.
 
-    folder: a path, the name of a checkpoint that ships (demo-bert-fa), or of a public one, which is fetched (hub.py).
+    folder: a path, the name of a checkpoint that ships (demo-bert-fa), or of a public one, or owner/name[@revision] on
+    the hub; what is public is fetched (hub.py).
     task: "encoder", "question-answering", "masked-lm" or "image-classification".
     fresh_head: whether a head that the task declares fresh may be missing; it is then drawn from torch's random
     generator, to be trained. Where answers are wanted at once, pass False: a random head answers too, but wrongly.
@@ -132,36 +136,63 @@ def read_config(folder: Path) -> tuple[maps.Architecture, Any]:
 
 def read_tensors(folder: Path, prefix: str) -> dict[str, Tensor]:
     """Every float tensor of the folder, float32, under its present-day HF name with the encoder's prefix."""
-    tensors: dict[str, Tensor] = {}
+    found: dict[str, Tensor] = {}
     for path in _tensor_files(folder):
-        for name, tensor in timm.tensors_as_hf(_read_file(path), prefix).items():
-            name = maps.modern_name(name)
-            if name.startswith(BARE_PARTS):
-                name = prefix + name
-            if name in tensors:
-                raise WeightsError(f"{path}: {name} stands twice in this checkpoint, under an old and a new name")
-            tensors[name] = tensor
+        tensors = _read_pickle(path) if path.suffix == ".bin" else _read_file(path)
+        twice = found.keys() & tensors.keys()
+        if twice:
+            raise WeightsError(f"{path}: {min(twice)} stands in another shard too; fetch the checkpoint again")
+        found |= tensors
+    tensors = {}
+    for name, tensor in timm.tensors_as_hf(_unwrapped(found, folder), prefix).items():
+        name = maps.modern_name(name)
+        if name.startswith(BARE_PARTS):
+            name = prefix + name
+        if name in tensors:
+            raise WeightsError(f"{folder}: {name} stands twice in this checkpoint, under an old and a new name")
+        tensors[name] = tensor
+    return tensors
+
+
+def _unwrapped(tensors: dict[str, Tensor], folder: Path) -> dict[str, Tensor]:
+    """Without the prefixes of WRAPPERS, where all names have them."""
+    while wrapper := next((w for w in WRAPPERS if tensors and all(name.startswith(w) for name in tensors)), ""):
+        note(f"{folder}: every name begins with {wrapper!r}, which a training tool has left; read without it")
+        tensors = {name.removeprefix(wrapper): tensor for name, tensor in tensors.items()}
     return tensors
 
 
 def _tensor_files(folder: Path) -> list[Path]:
-    """model.safetensors, or the shards that model.safetensors.index.json lists."""
-    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if whole.is_file():
-        return [whole]
-    if (folder / "pytorch_model.bin").is_file() and not index.is_file():
-        remedy = "load it with transformers and save_pretrained it"
-        raise WeightsError(f"{folder}: only pytorch_model.bin, which is a pickle and may run code: {remedy}")
-    if not index.is_file():
-        raise WeightsError(f"{folder}: no model.safetensors: not a whole checkpoint folder")
+    """model.safetensors, or else pytorch_model.bin; or the shards that the .index.json of one of them lists."""
+    for whole in (folder / "model.safetensors", folder / "pytorch_model.bin"):
+        if whole.is_file():
+            return [whole]
+        index = whole.with_name(f"{whole.name}.index.json")
+        if index.is_file():
+            return _shards(index, whole.suffix)
+    raise WeightsError(f"{folder}: no model.safetensors: not a whole checkpoint folder")
+
+
+def _shards(index: Path, suffix: str) -> list[Path]:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
         raise WeightsError(f"{index}: no weight_map from names to shards; fetch the file again")
     shards = sorted(set(weight_map.values()))
     for shard in shards:
-        if Path(shard).name != shard or not (folder / shard).is_file():
+        path = index.with_name(shard) if Path(shard).name == shard else index
+        if not path.is_file() or path.suffix != suffix:
             raise WeightsError(f"{index}: shard {shard} is not in the folder; fetch it")
-    return [folder / shard for shard in shards]
+    return [index.with_name(shard) for shard in shards]
+
+
+def _read_pickle(path: Path) -> dict[str, Tensor]:
+    """The tensors of one pytorch_model.bin, widened to float32."""
+    try:
+        tensors = read_pickle(path)
+    except ValueError as error:
+        raise WeightsError(f"{path}: {error}; fetch it again, or ask its maker for safetensors") from error
+    note(f"{path}: a pickle; its tensors alone were read, and no code of it was run")
+    return {name: tensor.float() if tensor.dtype in FLOATS else tensor for name, tensor in tensors.items()}
 
 
 def _read_file(path: Path) -> dict[str, Tensor]:

@@ -31,6 +31,12 @@ def say(*lines: object) -> None:
     sys.stdout.flush()
 
 
+def note(line: object) -> None:
+    """Print a line that stands beside the results, to stderr, unless --quiet."""
+    if not _quiet:
+        tqdm.write(str(line), file=sys.stderr)
+
+
 def progress(items: Iterable | None = None, *, shown: bool = True, **settings: Any) -> tqdm:
     """tqdm with its own `settings`. shown: False in all processes but the first."""
     kind = tqdm if sys.stderr.isatty() else _Lines
