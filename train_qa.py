@@ -28,7 +28,7 @@ from minitransformer.training.parallel import World
 from minitransformer.training.precision import Precision
 from minitransformer.training.run import Run, start
 from minitransformer.training.run_folder import facts, fingerprint, open_run_folder
-from qa import demo, metrics, pquad, report, squad
+from qa import demo, mend, metrics, pquad, report, squad
 from qa.features import Batch, Feature, collate, featurise
 from qa.inference import read, span_loss
 from qa.report.plots import plot_losses
@@ -51,8 +51,8 @@ def main() -> None:
     say(f"{name}: reading {job.train} and {job.valid}")
     if job.train == "demo":
         say("demo: an invented world, drawn by qa/demo; whoever learns it knows no other")
-    train_examples = read_examples(job.train, "train", job.limit_train)
-    valid_examples = read_examples(job.valid, "valid", job.limit_valid)
+    train_examples = read_examples(job.train, "train", job.limit_train, job.mend_answers)
+    valid_examples = read_examples(job.valid, "valid", job.limit_valid, job.mend_answers)
     train_features, valid_features = (to_features(part, tokenizer, job) for part in (train_examples, valid_examples))
 
     data = facts(fingerprint(train_features), fingerprint(valid_features), world)
@@ -198,11 +198,14 @@ def load_model(job: Recipe) -> nn.Module:
     return model
 
 
-def read_examples(source: str, part: str, limit: int) -> list[Example]:
+def read_examples(source: str, part: str, limit: int, mend_answers: bool = False) -> list[Example]:
+    mended: list[mend.Mended] | None = [] if mend_answers else None
     if source == "demo":
         examples = demo.examples(part)
     else:
-        examples = squad.read(pquad.fetch(part) if source == "pquad" else source)
+        examples = squad.read(pquad.fetch(part) if source == "pquad" else source, mended=mended)
+    if mended:
+        say(f"{source}: {mend.summary(mended)}")
     return examples[:limit] if limit else examples
 
 

@@ -88,9 +88,9 @@ def main() -> None:
 
 
 def find_example(path: str, id: str) -> Example:
-    """The question of an id, from a SQuAD file or from a run's folder. Raises DataError where there is none."""
+    """The question of an id, from a file of questions or from a run's folder. Raises DataError where there is none."""
     file = Path(path) / "valid.json" if Path(path).is_dir() else Path(path)
-    examples = {example.id: example for example in squad.read(file)}
+    examples = {example.id: example for example in squad.read(file, labelled=False)}
     if id not in examples:
         raise DataError(f"{file}: no question {id!r}{nearest(id, examples)}; its first is {next(iter(examples))!r}")
     return examples[id]
@@ -129,7 +129,7 @@ def parse_flags() -> argparse.Namespace:
     passage = parser.add_mutually_exclusive_group(required=True)
     passage.add_argument("--context", metavar="TEXT", help="the passage")
     passage.add_argument("--context-file", metavar="FILE", help="a text file with the passage; -: standard input")
-    passage.add_argument("--data", metavar="FILE", help="a SQuAD file, or a run's folder, whose question --id it is")
+    passage.add_argument("--data", metavar="FILE", help="a file of questions, or a run's folder, and --id says which")
     parser.add_argument("--id", metavar="ID", help="with --data: the question's id")
     parser.add_argument("--question", metavar="TEXT", help="the question; without it, a prompt")
     parser.add_argument("--precision", default="auto", choices=PRECISIONS,

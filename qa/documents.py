@@ -39,7 +39,7 @@ class Batch(NamedTuple):
 def read_documents(path: str) -> list[tuple[str, ...]]:
     """Documents of one or two texts from a file: lines of text, or questions with their contexts. DataError if none."""
     if path.endswith((".json", ".json.gz")):
-        return [(example.question, example.context) for example in squad.read(path)]
+        return [(example.question, example.context) for example in squad.read(path, labelled=False)]
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:

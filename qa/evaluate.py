@@ -28,7 +28,7 @@ def main() -> None:
 
 def parse_flags() -> Any:
     parser = FlagParser(prog="python -m qa.evaluate", description=__doc__)
-    parser.add_argument("--data", metavar="FILE", required=True, help="the questions: SQuAD JSON, or gzipped")
+    parser.add_argument("--data", metavar="FILE", required=True, help=f"the questions: {squad.SHAPES}")
     parser.add_argument("--predictions", metavar="FILE", required=True, help='{id: text}, "" for "no answer"')
     parser.add_argument("--na-prob", metavar="FILE", help="{id: number}: how likely each question has no answer")
     parser.add_argument(

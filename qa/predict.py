@@ -18,7 +18,7 @@ from qa.spans import official_files
 def main() -> None:
     parser = FlagParser(prog="python -m qa.predict", description=__doc__)
     parser.add_argument("--model", metavar="DIR", default=SHIPPED, help=f"a trained model's folder or name ({SHIPPED})")
-    parser.add_argument("--data", required=True, metavar="FILE", help="questions, SQuAD .json or .json.gz")
+    parser.add_argument("--data", required=True, metavar="FILE", help=f"questions: {squad.SHAPES}")
     parser.add_argument("--out", required=True, metavar="FILE", help="where {id: answer} goes, as JSON")
     count = whole_number(at_least=1)
     parser.add_argument("--stride", type=whole_number(at_least=0), metavar="N",
@@ -35,7 +35,7 @@ def main() -> None:
     args = parser.parse_args()
 
     files.check_writable(args.out, args.data)
-    examples = squad.read(args.data)
+    examples = squad.read(args.data, labelled=False)
     answerer = Answerer(args.model, args.precision, args.device, args.null_threshold,
                         args.stride, args.max_answer_tokens, args.batch_tokens)  # fmt: skip
     answers = official_files(answerer.predict(examples)).predictions

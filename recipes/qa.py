@@ -9,8 +9,9 @@ from recipes import common
 @dataclass(frozen=True)
 class Task:
     weights: str = option("demo-bert-fa", "checkpoint: a folder in Hugging Face layout, or a name")
-    train: str = option("demo", "training questions: SQuAD .json or .json.gz; demo; pquad, which is fetched")
+    train: str = option("demo", "training questions: SQuAD JSON, JSON Lines, CSV, ...; demo; pquad, which is fetched")
     valid: str = option("demo", "validation questions, likewise")
+    mend_answers: bool = option(False, "put answers right that are not where answer_start says, drop the hopeless")
     limit_train: int = option(0, "only the first N training questions; 0: all", at_least=0)
     limit_valid: int = option(0, "only the first N validation questions; 0: all", at_least=0)
     # features

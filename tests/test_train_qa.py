@@ -642,11 +642,11 @@ BAD_DATA = {
     "empty": (lambda path: text_file(path, ""), "the file is empty"),
     "not JSON": (lambda path: text_file(path, "{"), "not JSON"),
     "not SQuAD": (lambda path: text_file(path, '{"rows": []}'), "the key 'data' is missing"),
-    "a list": (lambda path: text_file(path, "[]"), "expected an object with 'data', found a list"),
+    "a list": (lambda path: text_file(path, "[]"), "holds no questions"),
     "without questions": (lambda path: text_file(path, '{"data": []}'), "holds no questions"),
     "an answer elsewhere": (
         lambda path: qa_file(path, answers=[{"text": "تهران", "answer_start": 5}]),
-        "(article 'ایران', question 'q7'): at 'answer_start' 5 the context has 'هران ', not the answer 'تهران'",
+        "(article 'ایران', question 'q7'): at 5 stands 'هران ', not 'تهران'",
     ),
     "an empty question": (lambda path: qa_file(path, question="  "), "question 'q7'): 'question' is empty"),
     "a question that fills the input": (

@@ -9,7 +9,7 @@ from pathlib import Path
 from minitransformer.system import files
 from minitransformer.system.errors import UserError, command_line, printable
 from minitransformer.system.flags import FlagParser
-from qa import squad
+from qa import mend, squad
 from qa.explore import survey
 from qa.explore.charts import draw
 from qa.explore.numbers import Explored, csv_text, numbers, summary
@@ -27,9 +27,12 @@ def main() -> None:
     read = []
     for path, name in zip(flags.files, names, strict=True):
         _say(f"{path}: reading")
-        examples = squad.read(path)
+        mended: list[mend.Mended] = []
+        examples = squad.read(path, mended=mended)
         _say(f"{path}: {len(examples):,} questions, counting")
-        read.append((examples, survey.survey(name, examples)))
+        if mended:
+            _say(f"{path}: {mend.summary(mended)}")
+        read.append((examples, survey.survey(name, examples), mended))
     tokenizer = None
     if flags.weights:
         _say(f"{flags.weights}: loading the tokenizer")
@@ -37,14 +40,14 @@ def main() -> None:
 
         tokenizer = load_tokenizer(flags.weights)
     explored = []
-    for examples, counted in read:
+    for examples, counted, mended in read:
         tokens, cuts = None, []
         if tokenizer:
             _say(f"{counted.name}: counting tokens")
             tokens = survey.tokens(examples, tokenizer)
             limits = [survey.cut(tokens, length, stride) for length in MAX_LENGTHS for stride in STRIDES]
             cuts = [limit for limit in limits if limit]
-        explored.append(Explored(examples, counted, tokens, cuts))
+        explored.append(Explored(examples, counted, tokens, cuts, mended))
     _say("drawing")
     charts = draw(explored)
     out.mkdir(parents=True, exist_ok=True)
@@ -59,7 +62,7 @@ def main() -> None:
 
 def parse_flags():
     parser = FlagParser(prog="python -m qa.explore", description=__doc__)
-    parser.add_argument("files", metavar="FILE", nargs="+", help="questions: SQuAD JSON, or gzipped")
+    parser.add_argument("files", metavar="FILE", nargs="+", help=f"questions: {squad.SHAPES}")
     parser.add_argument("--weights", metavar="DIR", help="a checkpoint, for lengths in its tokens")
     parser.add_argument("--out", metavar="DIR", required=True, help="where the pictures, the CSV and the page go")
     return parser.parse_args()

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from qa.explore import survey
 from qa.explore.survey import Cut, Survey, Tokens
+from qa.mend import Mended
 from qa.squad import Example
 
 
@@ -27,11 +28,12 @@ class Explored(NamedTuple):
     survey: Survey
     tokens: Tokens | None
     cuts: list[Cut]
+    mended: Sequence[Mended] = ()  # answers that are not where the file says
 
 
 def numbers(explored: Sequence[Explored]) -> Iterator[Number]:
     """Every number of the page, one by one."""
-    for _, s, tokens, cuts in explored:
+    for _, s, tokens, cuts, _ in explored:
         yield Number("overview", s.name, "questions", "count", s.questions)
         yield Number("overview", s.name, "unanswerable", "count", s.unanswerable)
         yield Number("overview", s.name, "passages", "count", s.passages)
@@ -67,7 +69,7 @@ def csv_text(rows: Iterable[Number]) -> str:
 
 def summary(explored: Sequence[Explored]) -> Iterator[str]:
     """What the terminal gets: a line for each file."""
-    for _, s, tokens, _ in explored:
+    for _, s, tokens, *_ in explored:
         line = f"{s.name}: {s.questions:,} questions on {s.passages:,} passages under {len(s.titles):,} titles; "
         line += f"{s.unanswerable:,} ({percent(s.unanswerable, s.questions)}) without an answer"
         yield line + (f"; {tokens.pair.mean():.0f} tokens on average, {tokens.pair.max()} at most" if tokens else "")

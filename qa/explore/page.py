@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from minitransformer.pages.page import Html, cards, join, page, picture, table, tag
+from qa import mend
 from qa.explore import survey
 from qa.explore.numbers import Explored, percent, token_lengths
 from qa.explore.survey import Survey
@@ -10,6 +11,7 @@ from qa.squad import Example
 
 TITLES = 15  # of each file on the page
 ANOMALIES_SHOWN = 3  # ids beside each
+MENDED_SHOWN = 100
 
 STYLE = """
 .question { border: 1px solid var(--line); border-radius: 8px; background: var(--card); padding: .7rem 1rem;
@@ -51,7 +53,7 @@ def build(explored: Sequence[Explored], charts: dict[str, bytes], weights: str |
         join(forms_table(s) for s in surveys),
         tag("h2", "Duplicates and oddities"),
         tag("p", "What deserves a look; not all of it is wrong."),
-        anomalies_table(surveys), shared_table(explored),
+        anomalies_table(surveys), join(mended_table(e) for e in explored if e.mended), shared_table(explored),
         tag("h2", "Titles"), join(titles_table(s) for s in surveys),
         style=STYLE,
     )  # fmt: skip
@@ -130,6 +132,18 @@ def anomalies_table(surveys: Sequence[Survey]) -> Html:
         for what in surveys[0].anomalies
     ]  # fmt: skip
     return table(["questions with", *(s.name for s in surveys), "for example (ids)"], rows)
+
+
+def mended_table(e: Explored) -> Html:
+    """The answers that are not where the file says they are."""
+    rows = [
+        [one.place, tag("span", one.text, dir="auto"), one.start, one.found if one.found >= 0 else "", one.how]
+        for one in e.mended[:MENDED_SHOWN]
+    ]
+    rest = f"; the first {MENDED_SHOWN} are shown" if len(e.mended) > MENDED_SHOWN else ""
+    caption = f"{e.survey.name}: answers that are not where answer_start says. {mend.summary(e.mended)}{rest}. "
+    caption += "A training stops at them, unless told --mend-answers."
+    return table(["where in the file", "answer", "answer_start", "is at", "what --mend-answers does"], rows, caption)
 
 
 def shared_table(explored: Sequence[Explored]) -> Html:
