@@ -28,6 +28,7 @@ MAX_ANSWER_TOKENS = 64
 BATCH_TOKENS = 2048
 N_BEST = 20  # spans kept of each window: should the best be white space alone, the next one answers
 PRECISIONS = ("auto", "float32", "mixed")
+AGREES = 0.99  # part of the questions that have the same answer in 16 bits, from which on 16 bits are taken
 
 
 class Answer(NamedTuple):
@@ -73,7 +74,7 @@ class Answerer:
         folder = find_folder(SHIPPED if model is None else model)
         self.settings = read_settings(folder)
         if precision == "auto":
-            precision = "mixed" if self.settings.agreement >= 0.99 else "float32"
+            precision = "mixed" if self.settings.agreement >= AGREES else "float32"
         self.precision = Precision(precision, choose_device(device))
         self.tokenizer = load_tokenizer(folder)
         self.model = load_pretrained(folder, "question-answering", fresh_head=False).to(self.precision.device)

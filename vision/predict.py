@@ -15,6 +15,7 @@ from minitransformer.system.errors import RunError, WeightsError, command_line, 
 from minitransformer.system.flags import FlagParser
 from minitransformer.system.progress import progress
 from minitransformer.training.device import choose_device
+from minitransformer.training.precision import Precision
 from minitransformer.vit import images_at_once
 from vision.attention import cls_attention, plot_attention
 from vision.images import Images, Preprocessing, normalise, prepare_all, read_settings
@@ -62,6 +63,12 @@ def main() -> None:
     parser.add_argument("--model", required=True, metavar="DIR", help="a trained model's folder, as runs/NAME/model")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="picture files")
     parser.add_argument("--attention", metavar="FILE", help="a PNG to write: the IMAGE, its classes, what it looks at")
+    parser.add_argument(
+        "--precision",
+        default="float32",
+        choices=["float32", "mixed"],
+        help="mixed: matrix products in 16 bits, where there are units for them",
+    )
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     args = parser.parse_args()
     if args.attention:
@@ -70,12 +77,14 @@ def main() -> None:
         files.check_writable(args.attention, *args.images)
 
     settings, classes = read_settings(args.model), read_labels(args.model)
-    model = load_pretrained(args.model, "image-classification", fresh_head=False).to(choose_device(args.device))
+    precision = Precision(args.precision, choose_device(args.device))
+    model = load_pretrained(args.model, "image-classification", fresh_head=False).to(precision.device)
     if len(classes) != model.config.classes:
         raise WeightsError(f"{args.model}: {len(classes)} names for {model.config.classes} classes; fetch it again")
     for name in args.images:  # one by one: without a crop their sizes may differ
         image = Images([Path(name)], np.zeros(1, np.int64), tuple(classes))
-        probabilities = classify(model, image, settings, batch_size=1)[0].softmax(-1)
+        with precision.autocast():
+            probabilities = classify(model, image, settings, batch_size=1)[0].softmax(-1)
         best = likeliest(probabilities, classes)
         print(printable(name), *(f"{value:>8.1%}  {kind}" for kind, value in best), sep="\n", flush=True)
     if args.attention:

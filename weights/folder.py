@@ -59,7 +59,10 @@ def write_like(folder: Path, out: Path, tensors: dict[str, Tensor], notes: dict[
         tokenizer = json.dumps(read_json(folder / "tokenizer.json"), ensure_ascii=False, separators=(",", ":"))
         files.write_text(out / "tokenizer.json", tokenizer)
     files.write_bytes(out / "model.safetensors", safetensors_bytes(tensors, notes))
-    files.write_bytes(out / "config.json", (folder / "config.json").read_bytes())  # last: it makes the folder one
+    settings = read_json(folder / "config.json")
+    if isinstance(answering := settings.get("answering"), dict):
+        answering.pop("agreement", None)  # of 16 bits with float32: it was found of the old weights
+    files.write_json(out / "config.json", settings)  # last: it makes the folder one
 
 
 def safetensors_bytes(tensors: dict[str, Tensor], notes: dict[str, str] | None = None) -> bytes:
