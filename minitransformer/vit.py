@@ -103,11 +103,13 @@ class Block(nn.Module):
 class Vit(nn.Module):
     """The encoder: patches, L blocks, a last norm. (B, 3, H, W) -> (B, T, C)."""
 
+    block_type: type[nn.Module] = Block
+
     def __init__(self, config: VitConfig) -> None:
         super().__init__()
         self.config = config
         self.embeddings = Embeddings(config)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(self.block_type(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
@@ -131,17 +133,21 @@ class Vit(nn.Module):
 CPU_CACHE = 5_000_000  # bytes of a block's widest tensor, (B, T, F) float32, that a CPU's cache should hold
 
 
-def images_at_once(config: VitConfig, device: torch.device, most: int) -> int:
+def images_at_once(config: VitConfig, size: tuple[int, int], device: torch.device, most: int) -> int:
     """How many images a forward pass should take: `most` on a GPU, on a CPU what its cache holds of them.
 
-    Larger batches go to memory between the products, and DeiT-small takes half as long again for an image.
+    size: height and width of an image. Larger batches go to memory between the products, and DeiT-small takes half as
+    long again for an image.
     """
-    in_cache = CPU_CACHE // (4 * config.tokens * config.ffn_width)
+    tokens = config.prefix + (size[0] // config.patch) * (size[1] // config.patch)
+    in_cache = CPU_CACHE // (4 * tokens * config.ffn_width)
     return max(1, min(most, in_cache)) if device.type == "cpu" else most
 
 
 class VitForImageClassification(nn.Module):
     """Encoder -> Linear(C, K) on [CLS]. A distillation token runs along and is not asked."""
+
+    reads_patches = False  # so of the last block [CLS] alone matters: see vision/trunk.py
 
     def __init__(self, config: VitConfig) -> None:
         super().__init__()

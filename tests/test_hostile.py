@@ -103,7 +103,7 @@ def test_a_message_stays_short_whatever_a_file_says(trained, tmp_path):
     line = call(ask.main, "--model", tmp_path, "--context", "a", "--question", "b").refusal()
     assert len(line) < LONGEST + 20
     assert str(tmp_path) in line
-    assert line.endswith("camembert, distilbert, electra, vit, deit")
+    assert line.endswith("camembert, distilbert, electra, vit, deit, dinov2")
 
 
 # ---------------------------------------------------------------------------------------------------- depth

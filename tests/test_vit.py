@@ -146,10 +146,13 @@ def test_a_new_model_has_weights_of_the_deviation_asked_for_and_nothing_in_its_b
 
 def test_a_cpu_takes_as_many_images_at_once_as_its_cache_holds():
     small = VitConfig(width=384, heads=6, ffn_width=1536, distilled=True)  # DeiT-small: 1.2 MB an image
-    assert images_at_once(small, torch.device("cpu"), 64) == 4
-    assert images_at_once(small, torch.device("cpu"), 3) == 3
-    assert images_at_once(small, torch.device("cuda"), 64) == 64
-    assert images_at_once(VitConfig(ffn_width=10**7), torch.device("cpu"), 64) == 1
+    cpu, cuda, size = torch.device("cpu"), torch.device("cuda"), (224, 224)
+    assert images_at_once(small, size, cpu, 64) == 4
+    assert images_at_once(small, size, cpu, 3) == 3
+    assert images_at_once(small, size, cuda, 64) == 64
+    assert images_at_once(small, (112, 112), cpu, 64) == 15  # the picture's size, not that of the position table
+    assert images_at_once(small, (224, 112), cpu, 64) == 8
+    assert images_at_once(VitConfig(ffn_width=10**7), size, cpu, 64) == 1
 
 
 def test_dropouts_are_those_of_the_configuration(tmp_path):

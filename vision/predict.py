@@ -37,15 +37,16 @@ def classify(model: nn.Module, images: Images, settings: Preprocessing, batch_si
     Raises RunError where a logit is not finite: such a model has no answers.
     """
     model.eval()
-    device = next(model.parameters()).device
+    device, config = next(model.parameters()).device, model.config
+    size = settings.crop or settings.resized(config.image_size, config.image_size)
     logits = []
     with progress(total=len(images), desc="looking", unit="image", leave=False) as bar:
-        for chosen in torch.arange(len(images)).split(images_at_once(model.config, device, batch_size)):
-            logits.append(model(pixels(images.take(chosen), settings, model.config.patch).to(device)).cpu())
+        for chosen in torch.arange(len(images)).split(images_at_once(config, size, device, batch_size)):
+            logits.append(model(pixels(images.take(chosen), settings, config.patch).to(device)).cpu())
             if not logits[-1].isfinite().all():
                 raise RunError("the model answers with NaN: its weights are damaged, or its training has diverged")
             bar.update(len(chosen))
-    return torch.cat(logits) if logits else torch.empty(0, model.config.classes)
+    return torch.cat(logits) if logits else torch.empty(0, config.classes)
 
 
 def likeliest(probabilities: Tensor, classes: list[str]) -> list[tuple[str, float]]:

@@ -3,7 +3,7 @@
 Where the first blocks are frozen and images come unchanged, every epoch computes the same numbers in them. So they are
 computed once and kept (`keep`, `open_cache`), and an epoch begins where the training does (`finish`).
 
-The classifier reads [CLS] alone, so the last block owes nobody else an output: query, output projection and
+ViT's classifier reads [CLS] alone, so the last block owes nobody else an output: query, output projection and
 feed-forward run for one token instead of T. With one query per head, keys and values need not be made either. For head
 h with token z_t = gamma * x_t + beta, x_t normalised,
 
@@ -12,6 +12,10 @@ h with token z_t = gamma * x_t + beta, x_t normalised,
 
 so the query is carried to the tokens and the mean of the tokens is carried back, and x_t, which does not depend on any
 parameter, is what is kept. Same numbers, same gradients of every parameter; 2 T C per head instead of 4 T C^2 in all.
+
+DINOv2's classifier reads the patches too, so its last block runs whole. But it reads no more of them than their mean,
+and a mean can be taken before the last norm's gamma and beta as well as after them: where all blocks are frozen, two
+rows an image are all there is to keep.
 
 B images, N images in all, T tokens, C width, H heads, D = C / H head size, L blocks, K classes.
 """
@@ -58,11 +62,16 @@ def keep(model: nn.Module, pixel_values: Tensor, first: int) -> Tensor:
 
     Before the last block that is T tokens. At the last it is [CLS] as it is, for the residual sum, and T tokens
     normalised. After it (first = L) it is [CLS].
+
+    Where the classifier reads patches, it is T tokens at the last block too. After it, it is [CLS] and the mean of the
+    patches, both normalised.
     """
     x = model.encoder.embeddings(pixel_values)  # (B, T, C)
     blocks = model.encoder.blocks
     for block in blocks[:first]:
         x = block(x)
+    if model.reads_patches:
+        return model.read(_plain(model.encoder.norm, x)).unflatten(1, (2, -1)) if first == len(blocks) else x
     if first == len(blocks):
         return x[:, :1]
     return _normalised(blocks[-1], x) if first == len(blocks) - 1 else x
@@ -70,19 +79,30 @@ def keep(model: nn.Module, pixel_values: Tensor, first: int) -> Tensor:
 
 def finish(model: nn.Module, kept: Tensor, first: int) -> Tensor:
     """The trainable half: logits (B, K) out of what was kept, (B, rows, C)."""
-    blocks = model.encoder.blocks
+    blocks, norm = model.encoder.blocks, model.encoder.norm
+    if model.reads_patches:
+        if first == len(blocks):
+            return model.classifier((kept * norm.weight + norm.bias).flatten(1))
+        for block in blocks[first:]:
+            kept = block(kept)
+        return model.classifier(model.read(norm(kept)))
+
     for block in blocks[first:-1]:
         kept = block(kept)
     if first < len(blocks) - 1:
         kept = _normalised(blocks[-1], kept)
     cls = last_block(blocks[-1], kept) if first < len(blocks) else kept[:, 0]
-    return model.classifier(model.encoder.norm(cls))
+    return model.classifier(norm(cls))
 
 
 def _normalised(block: nn.Module, x: Tensor) -> Tensor:
     """(B, T, C) -> (B, 1 + T, C): [CLS] as it is, then all tokens through the block's norm without its parameters."""
-    norm = block.attention_norm
-    return torch.cat([x[:, :1], F.layer_norm(x, norm.normalized_shape, eps=norm.eps)], dim=1)
+    return torch.cat([x[:, :1], _plain(block.attention_norm, x)], dim=1)
+
+
+def _plain(norm: nn.LayerNorm, x: Tensor) -> Tensor:
+    """The norm without its parameters."""
+    return F.layer_norm(x, norm.normalized_shape, eps=norm.eps)
 
 
 def last_block(block: nn.Module, rows: Tensor) -> Tensor:
@@ -139,9 +159,10 @@ def open_cache(
     """
     device = next(model.parameters()).device
     frozen = f"the embedding and {first} of {len(model.encoder.blocks)} blocks are frozen and run once"
-    shape = (count, *keep(model, pixels(torch.arange(1)), first).shape[1:])
+    one = pixels(torch.arange(1))  # (1, 3, H, W)
+    shape = (count, *keep(model, one, first).shape[1:])
     size = 4 * math.prod(shape)  # float32
-    batch_size = images_at_once(model.config, device, batch_size)
+    batch_size = images_at_once(model.config, tuple(one.shape[2:]), device, batch_size)
 
     def passes() -> Iterator[Tensor]:
         batches = ahead(map(pixels, torch.arange(count).split(batch_size)), device)

@@ -24,7 +24,6 @@ from minitransformer.dropout import dropout
 from minitransformer.packing import Packing
 from minitransformer.system.errors import UserError, command_line
 from minitransformer.system.flags import FlagParser
-from minitransformer.vit import VitConfig
 from weights import maps
 from weights.find import find_folder
 from weights.folder import read_json
@@ -99,7 +98,7 @@ def random_inputs(config: nn.Module, batch: int = 3, length: int = 24, seed: int
     """Random tokens in texts of falling length, down to a single token, each of two segments if the model has any; or
     random pixels."""
     generator = torch.Generator().manual_seed(seed)
-    if isinstance(config, VitConfig):
+    if hasattr(config, "patch"):
         size = (batch, config.channels, config.image_size, config.image_size)
         return {"pixel_values": torch.randn(size, generator=generator)}
     length = min(length, config.positions)

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from minitransformer import albert, bert, distilbert, electra, roberta, vit
+from minitransformer import albert, bert, dinov2, distilbert, electra, roberta, vit
 from minitransformer.system.errors import WeightsError
 
 
@@ -37,6 +37,7 @@ class Architecture:
     prefix: str  # before the encoder's names; files written from a bare encoder lack it
     tasks: dict[str, Task]
     given: dict[str, Any] = dataclasses.field(default_factory=dict)  # our config fields that the model_type decides
+    written: dict[str, Any] = dataclasses.field(default_factory=dict)  # HF settings of what we drop, as we save
 
 
 # ---------------------------------------------------------------------------------------------------- BERT
@@ -443,12 +444,15 @@ TWO_CLASSIFIERS = {
 CLASSIFIERS = ("classifier.", "cls_classifier.", "distillation_classifier.")
 
 
-def _vit(prefix: str, name: str, encoder: dict[str, str]) -> dict[str, Task]:
-    """The tasks that ViT and DeiT share; `name` is HF's part of its class names."""
+def _image_tasks(
+    name: str, models: tuple[type[nn.Module], type[nn.Module]], prefix: str, encoder: dict[str, str]
+) -> dict[str, Task]:
+    """The tasks that the image encoders share; `name` is HF's part of its class names, `models` is in their order."""
+    encoder_model, classifier = models
     unused = (f"{prefix}pooler.", f"{prefix}embeddings.mask_token")  # of other pre-training
     return {
         "encoder": Task(
-            model=vit.Vit,
+            model=encoder_model,
             architecture=f"{name}Model",
             names=encoder,
             fresh_head=frozenset(),
@@ -456,7 +460,7 @@ def _vit(prefix: str, name: str, encoder: dict[str, str]) -> dict[str, Task]:
             tied={},
         ),
         "image-classification": Task(
-            model=vit.VitForImageClassification,
+            model=classifier,
             architecture=f"{name}ForImageClassification",
             names=_inside(encoder) | CLASSIFIER,
             fresh_head=frozenset(CLASSIFIER),
@@ -466,12 +470,14 @@ def _vit(prefix: str, name: str, encoder: dict[str, str]) -> dict[str, Task]:
     }
 
 
+VIT_MODELS = (vit.Vit, vit.VitForImageClassification)
+
 VIT = Architecture(
     config=vit.VitConfig,
     fields=VIT_FIELDS,
     constants={},
     prefix="vit.",
-    tasks=_vit("vit.", "ViT", VIT_ENCODER),
+    tasks=_image_tasks("ViT", VIT_MODELS, "vit.", VIT_ENCODER),
     given={"distilled": False},
 )
 
@@ -480,7 +486,7 @@ DEIT = Architecture(
     fields=VIT_FIELDS,
     constants={},
     prefix="deit.",
-    tasks=_vit("deit.", "DeiT", DEIT_ENCODER)
+    tasks=_image_tasks("DeiT", VIT_MODELS, "deit.", DEIT_ENCODER)
     | {
         "image-classification with teacher": Task(
             model=vit.DeitWithTeacher,
@@ -494,6 +500,45 @@ DEIT = Architecture(
     given={"distilled": True},
 )
 
+# ------------------------------------------------------------------------------------------------- DINOv2
+
+DINOV2_FIELDS = {ours: hf for ours, hf in VIT_FIELDS.items() if ours != "ffn_width"} | {"ffn_ratio": "mlp_ratio"}
+
+DINOV2_ENCODER = {
+    ours: hf.replace("vit.", "dinov2.", 1) for ours, hf in VIT_ENCODER.items() if not ours.startswith("blocks.")
+} | {
+    f"blocks.{{layer}}.{ours}": f"dinov2.encoder.layer.{{layer}}.{hf}"
+    for ours, hf in {
+        "attention_norm.weight": "norm1.weight",
+        "attention_norm.bias": "norm1.bias",
+        "attention.query.weight": "attention.attention.query.weight",
+        "attention.query.bias": "attention.attention.query.bias",
+        "attention.key.weight": "attention.attention.key.weight",
+        "attention.key.bias": "attention.attention.key.bias",
+        "attention.value.weight": "attention.attention.value.weight",
+        "attention.value.bias": "attention.attention.value.bias",
+        "attention.output.weight": "attention.output.dense.weight",
+        "attention.output.bias": "attention.output.dense.bias",
+        "attention_scale.weight": "layer_scale1.lambda1",
+        "ffn_norm.weight": "norm2.weight",
+        "ffn_norm.bias": "norm2.bias",
+        "ffn_up.weight": "mlp.fc1.weight",
+        "ffn_up.bias": "mlp.fc1.bias",
+        "ffn_down.weight": "mlp.fc2.weight",
+        "ffn_down.bias": "mlp.fc2.bias",
+        "ffn_scale.weight": "layer_scale2.lambda1",
+    }.items()
+}
+
+DINOV2 = Architecture(
+    config=dinov2.Dinov2Config,
+    fields=DINOV2_FIELDS,
+    constants={"use_swiglu_ffn": (False,)},
+    prefix="dinov2.",
+    tasks=_image_tasks("Dinov2", (dinov2.Dinov2, dinov2.Dinov2ForImageClassification), "dinov2.", DINOV2_ENCODER),
+    written={"use_mask_token": False},
+)
+
 ARCHITECTURES = {
     "bert": BERT,
     "albert": ALBERT,
@@ -504,6 +549,7 @@ ARCHITECTURES = {
     "electra": ELECTRA,
     "vit": VIT,
     "deit": DEIT,
+    "dinov2": DINOV2,
 }
 
 
@@ -611,4 +657,4 @@ def _checked(config: Any, fields: dict[str, str], where: str) -> Any:
 
 def config_to_hf(architecture: Architecture, config: Any) -> dict[str, Any]:
     """config.json's settings out of our configuration."""
-    return {hf: getattr(config, ours) for ours, hf in architecture.fields.items()}
+    return {hf: getattr(config, ours) for ours, hf in architecture.fields.items()} | architecture.written
