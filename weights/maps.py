@@ -504,31 +504,23 @@ DEIT = Architecture(
 
 DINOV2_FIELDS = {ours: hf for ours, hf in VIT_FIELDS.items() if ours != "ffn_width"} | {"ffn_ratio": "mlp_ratio"}
 
-DINOV2_ENCODER = {
-    ours: hf.replace("vit.", "dinov2.", 1) for ours, hf in VIT_ENCODER.items() if not ours.startswith("blocks.")
-} | {
-    f"blocks.{{layer}}.{ours}": f"dinov2.encoder.layer.{{layer}}.{hf}"
-    for ours, hf in {
-        "attention_norm.weight": "norm1.weight",
-        "attention_norm.bias": "norm1.bias",
-        "attention.query.weight": "attention.attention.query.weight",
-        "attention.query.bias": "attention.attention.query.bias",
-        "attention.key.weight": "attention.attention.key.weight",
-        "attention.key.bias": "attention.attention.key.bias",
-        "attention.value.weight": "attention.attention.value.weight",
-        "attention.value.bias": "attention.attention.value.bias",
-        "attention.output.weight": "attention.output.dense.weight",
-        "attention.output.bias": "attention.output.dense.bias",
-        "attention_scale.weight": "layer_scale1.lambda1",
-        "ffn_norm.weight": "norm2.weight",
-        "ffn_norm.bias": "norm2.bias",
-        "ffn_up.weight": "mlp.fc1.weight",
-        "ffn_up.bias": "mlp.fc1.bias",
-        "ffn_down.weight": "mlp.fc2.weight",
-        "ffn_down.bias": "mlp.fc2.bias",
-        "ffn_scale.weight": "layer_scale2.lambda1",
-    }.items()
-}
+DINOV2_ENCODER = (
+    {ours: hf.replace("vit.", "dinov2.", 1) for ours, hf in VIT_ENCODER.items()}
+    | {
+        f"blocks.{{layer}}.{ours}.{kind}": f"dinov2.encoder.layer.{{layer}}.{hf}.{kind}"
+        for ours, hf in {
+            "attention_norm": "norm1",
+            "ffn_norm": "norm2",
+            "ffn_up": "mlp.fc1",
+            "ffn_down": "mlp.fc2",
+        }.items()
+        for kind in ("weight", "bias")
+    }
+    | {
+        "blocks.{layer}.attention_scale.weight": "dinov2.encoder.layer.{layer}.layer_scale1.lambda1",
+        "blocks.{layer}.ffn_scale.weight": "dinov2.encoder.layer.{layer}.layer_scale2.lambda1",
+    }
+)
 
 DINOV2 = Architecture(
     config=dinov2.Dinov2Config,
