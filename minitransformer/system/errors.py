@@ -4,12 +4,14 @@ Libraries raise these; only a command line turns one into a message: one line on
 """
 
 import functools
+import os
 import sys
 import unicodedata
 from collections.abc import Callable
 
 JOINERS = "\u200c\u200d"  # ZWNJ and ZWJ: of category Cf, and letters of Persian all the same
 LONGEST = 2000  # characters of a message: a name in a damaged or hostile file can have megabytes
+BROKEN_PIPE = 141  # 128 + SIGPIPE
 INTERRUPTED = 130  # the exit status after Ctrl-C by the shells' custom, 128 + SIGINT
 
 
@@ -48,12 +50,23 @@ def command_line(main: Callable[[], None]) -> Callable[[], None]:
     @functools.wraps(main)
     def wrapped() -> None:
         status = 2
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")  # a terminal in latin-1 cannot show Persian
         try:
             main()
         except UserError as error:
             message = str(error)
+        except BrokenPipeError:  # `| head` has what it wants
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would complain at its end
+            raise SystemExit(BROKEN_PIPE) from None
         except OSError as error:
             message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            message = "memory ran out: compute less at once (--micro-batch, --eval-tokens, --batch-tokens), or "
+            message += "keep less in memory (--cache-gb)"
         except Stopped as stopped:
             print(printable(str(stopped)), file=sys.stderr)
             raise SystemExit(stopped.status) from None
@@ -67,6 +80,12 @@ def command_line(main: Callable[[], None]) -> Callable[[], None]:
         raise SystemExit(status)
 
     return wrapped
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether Python, torch on a CPU, or a GPU had no memory left."""
+    words = ("not enough memory", "can't allocate memory", "out of memory", "bad alloc")
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
 
 
 def is_unicode(text: str) -> bool:

@@ -1,5 +1,7 @@
 """Progress on stderr, and the lines that tell how a run goes: a bar on a terminal, a line now and then in a file."""
 
+import os
+import stat
 import sys
 import time
 from collections.abc import Iterable
@@ -23,12 +25,24 @@ def say(*lines: object) -> None:
     """Print lines that tell how a run goes, unless --quiet; a bar on the terminal makes room for them."""
     if _quiet:
         return
-    for line in lines:
-        if sys.stderr.isatty():
-            tqdm.write(str(line))
-        else:
-            print(line)
-    sys.stdout.flush()
+    try:
+        for line in lines:
+            if sys.stderr.isatty():
+                tqdm.write(str(line))
+            else:
+                print(line)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has what it wants; the run goes on
+        leave_terminal()
+
+
+def leave_terminal() -> None:
+    """Send what is meant for a terminal that has closed, or a reader that has gone, nowhere: writing would fail."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):
+        if not stat.S_ISREG(os.fstat(number).st_mode):  # a log file stays
+            os.dup2(nowhere, number)
+    os.close(nowhere)
 
 
 def note(line: object) -> None:

@@ -9,6 +9,7 @@ that comes later is seen.
 import contextlib
 import hashlib
 import json
+import os
 import random
 import sys
 from pathlib import Path
@@ -86,8 +87,18 @@ def save_checkpoint(
 
 
 def whole_checkpoints(folder: Path) -> list[Path]:
-    """Finished checkpoints, oldest first."""
-    return sorted(folder.glob("step-*"))
+    """Finished checkpoints, oldest first; none where there is no folder. RunError where there is one, out of reach.
+
+    `Path.glob` would find nothing in a folder that may not be read, and the run would begin anew over what it had.
+    """
+    if not os.path.lexists(folder):
+        return []
+    try:
+        return sorted(folder / name for name in os.listdir(folder) if name.startswith("step-"))
+    except OSError as error:
+        raise RunError(
+            f"{folder}: cannot be read ({error.strerror}): make it readable, or bring back its disk; nothing changed"
+        ) from error
 
 
 def last_good(saved: list[Path], step: int) -> Path | None:
@@ -124,7 +135,7 @@ def resume(
             say(f"resumed at step {step} from {folder}")
         return step
     if saved:
-        raise RunError(f"{folder}: no checkpoint in it is whole; delete {folder.parent} and start again")
+        raise RunError(f"{folder}: no checkpoint in it is whole; copy one back, or begin anew with another --out")
     return 0
 
 
@@ -230,8 +241,12 @@ def _read(path: Path, only: str = "") -> dict[str, bytes]:
             if _hash(data) != entry["sha256"]:
                 raise _Damaged(f"{name} is not what was written")
             contents[name] = data
-    except OSError as error:
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise _Damaged(f"{Path(error.filename or path).name}: {error.strerror}") from error
+    except OSError as error:  # it may well be whole
+        raise RunError(
+            f"{error.filename or path}: cannot be read ({error.strerror}): make it readable; nothing was changed"
+        ) from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise _Damaged("manifest.json is not what was written") from error
     return contents

@@ -75,6 +75,9 @@ def resume(
     if world.first:
         if not done:
             say(f"no checkpoint in {folder}: the run begins at its first step")
+            if (folder / "log.csv").exists():
+                files.rename(folder / "log.csv", folder / "log.before.csv")
+                say(f"its log so far is kept: {folder / 'log.before.csv'}")
         files.write_text(folder / "recipe.toml", recipe.write(settings))
     return done
 

@@ -1,4 +1,4 @@
-"""Stopping a run: Ctrl-C and SIGTERM end it after a step, saved."""
+"""Stopping a run: Ctrl-C, SIGTERM and a terminal that closes (SIGHUP) end it after a step, saved."""
 
 import os
 import signal
@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import NoReturn
 
 from minitransformer.system.errors import Stopped
+from minitransformer.system.progress import leave_terminal
 from minitransformer.system.shell import command
+
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class Stop:
-    """Ctrl-C or SIGTERM ask the loop inside to stop: it finishes the step in hand, saves, and calls `stop`.
+    """Each of SIGNALS asks the loop inside to stop: it finishes the step in hand, saves, and calls `stop`.
 
     A second signal ends the process at once, which harms nothing: files appear whole or not at all.
     """
@@ -20,7 +23,8 @@ class Stop:
         self.signal = 0
 
     def __enter__(self) -> "Stop":
-        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        told = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]  # as nohup has SIGHUP
+        self._before = {number: signal.signal(number, self._ask) for number in told}
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -31,6 +35,8 @@ class Stop:
         if self.signal:
             os._exit(128 + number)
         self.signal = number
+        if number == getattr(signal, "SIGHUP", None):
+            leave_terminal()
         when = "after this step, on a GPU after the next that is printed"
         print(f"\nstopping {when}; once more to stop at once", file=sys.stderr, flush=True)
 
