@@ -526,7 +526,7 @@ def test_train_vit_stops_on_weights_that_are_not_finite(train, weights, tmp_path
 # ---------------------------------------------------------------------------------------------------- what ships
 
 
-@pytest.mark.parametrize("name", ["deit-small", "demo-vit", "demo-vit-pretrain", "cifar-scratch"])
+@pytest.mark.parametrize("name", ["deit-small", "cifar-best", "demo-vit", "demo-vit-pretrain", "cifar-scratch"])
 def test_recipes_that_ship_are_whole(name):
     assert recipe.parse(train_vit.Recipe, default=name, description="", argv=[])[0] == name
 
