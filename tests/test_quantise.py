@@ -51,7 +51,9 @@ def test_what_was_rounded_once_is_not_rounded_again(made, bits):
     matrix, group = made
     once = dequantise(quantised.quantise(matrix, bits, group), bits)
     again = dequantise(quantised.quantise(once, bits, group), bits)
-    torch.testing.assert_close(again, once, rtol=2e-3, atol=1e-6)
+    # A scale that float16 rounded up leaves the widest weight a step below MOST; the next scale may then be float16's
+    # neighbour, which for the smallest scales is 2^-24 away, up to MOST times in a weight.
+    torch.testing.assert_close(again, once, rtol=2e-3, atol=MOST[bits] * 2.0**-24)
     assert ((once == 0) | (once.sign() == matrix.sign())).all()
     assert (once[matrix == 0] == 0).all()
 
