@@ -17,6 +17,7 @@ from minitransformer.system.errors import DataError
 from minitransformer.training.masking import NO_WORD
 from qa import squad
 from weights.new_tokenizer import HALF_SPACE
+from weights.tokenizer import encode_batch
 
 
 class Piece(NamedTuple):
@@ -70,7 +71,7 @@ def cut(documents: Sequence[tuple[str, ...]], tokenizer: Tokenizer, max_length: 
     joining = {number for token, number in tokenizer.get_vocab().items() if token.startswith(HALF_SPACE)}
     pieces = []
     for texts in documents:
-        encoding = tokenizer.encode(*texts)
+        encoding = encode_batch(tokenizer, [texts if len(texts) > 1 else texts[0]])[0]
         rows = [encoding.ids, encoding.type_ids, number_words(encoding, joining)]
         rows = np.array(rows, dtype=np.int32)  # (3, T)
         body = [place for place, text in enumerate(encoding.sequence_ids) if text == len(texts) - 1]

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from minitransformer.system.errors import DataError
 from qa.squad import Answer, Example
+from weights.tokenizer import encode_batch
 
 LONGEST_QUESTION = 10_000  # characters; what has more fits no model, and ten megabytes take a minute to tokenise
 
@@ -203,7 +204,7 @@ def _tokenise(texts: Iterable[str], tokenizer: Tokenizer, type_id: int) -> dict[
     """Each distinct text -> ids over type ids (2, n), and offsets (n, 2), without special tokens."""
     distinct = list(dict.fromkeys(texts))
     tokenised = {}
-    for text, encoding in zip(distinct, tokenizer.encode_batch(distinct, add_special_tokens=False), strict=True):
+    for text, encoding in zip(distinct, encode_batch(tokenizer, distinct, special=False), strict=True):
         ids = np.array(encoding.ids, dtype=np.int32)
         offsets = np.array(encoding.offsets, dtype=np.int32).reshape(-1, 2)  # keeps the 2 of an empty text
         tokenised[text] = np.stack([ids, np.full_like(ids, type_id)]), offsets

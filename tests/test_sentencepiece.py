@@ -165,7 +165,7 @@ def test_empty_file_is_refused(read):
 
 
 def test_file_that_cannot_be_read_is_refused(tmp_path):
-    with pytest.raises(WeightsError, match=": Is a directory"):
+    with pytest.raises(WeightsError, match=": not a regular file"):
         read_unigram(tmp_path)
 
 

@@ -1,8 +1,12 @@
 """Tokenizers read from a folder, against transformers' on the same files."""
 
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from itertools import product
+from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer
@@ -28,8 +32,11 @@ from tiny import (
     write_vocabulary,
 )
 from weights import save_pretrained
+from weights.folder import LARGEST_TEXT, read_json
 from weights.new_tokenizer import learn_pieces
-from weights.tokenizer import load_tokenizer, ordinary_ids, special_tokens
+from weights.tokenizer import encode_batch, load_tokenizer, ordinary_ids, special_tokens
+
+CHECKOUT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +218,76 @@ def test_tokenizer_json_that_is_none_is_refused(json_folder, damage):
     path.write_text(text[: len(text) // 2] if damage == "cut" else damage, encoding="utf-8")
     with pytest.raises(WeightsError, match=r"tokenizer\.json: not a tokenizer .*; fetch the file again"):
         load_tokenizer(json_folder)
+
+
+EXPONENTIAL = {"Regex": "(x+x+)+y"}  # on 60 x's and no y the matcher gives up, by a panic in Rust
+
+
+@pytest.mark.parametrize("length", [10**8, 10**12])
+def test_tokenizer_json_that_pads_to_an_absurd_length_takes_no_memory(json_folder, length):
+    padding = {"strategy": {"Fixed": length}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0,
+               "pad_type_id": 0, "pad_token": "[PAD]"}  # fmt: skip
+    rewrite_json(json_folder / "tokenizer.json", padding=padding)
+    assert load_tokenizer(json_folder).encode("a").tokens == ["[CLS]", "a", "[SEP]"]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"normalizer": {"type": "Replace", "pattern": EXPONENTIAL, "content": ""}},
+        {"pre_tokenizer": {"type": "Split", "pattern": EXPONENTIAL, "behavior": "Removed", "invert": False}},
+    ],
+)
+def test_a_pattern_that_takes_for_ever_is_an_error_in_a_line(json_folder, part, capfd):
+    rewrite_json(json_folder / "tokenizer.json", **part)
+    tokenizer = load_tokenizer(json_folder)
+    for texts in (["a", 60 * "x"], [("a", 60 * "x")]):
+        with pytest.raises(WeightsError, match=r"^the tokenizer fails on a text \(.*retry-limit.*\); fetch"):
+            encode_batch(tokenizer, texts)
+    assert capfd.readouterr().err == ""
+    assert encode_batch(tokenizer, ["a"])[0].tokens[0] == "[CLS]"
+
+
+def test_tokenizer_json_that_deletes_all_text_is_refused(json_folder):
+    everything = {"type": "Replace", "pattern": {"Regex": "[\\s\\S]"}, "content": ""}
+    rewrite_json(json_folder / "tokenizer.json", normalizer=everything)
+    with pytest.raises(WeightsError, match=r"tokenizer\.json: it makes nothing of a text"):
+        load_tokenizer(json_folder)
+
+
+def test_byte_pairs_without_merges_are_refused_unless_their_pieces_are_letters(json_folder):
+    path = json_folder / "tokenizer.json"
+    vocabulary = json.loads(path.read_text(encoding="utf-8"))["model"]["vocab"]
+    rewrite_json(path, model={"type": "BPE", "unk_token": "[UNK]", "vocab": vocabulary, "merges": []})
+    with pytest.raises(WeightsError, match=r"tokenizer\.json: pieces of several letters, and no merges"):
+        load_tokenizer(json_folder)
+    letters = {piece: n for n, piece in enumerate([*SPECIALS, *"abcdefghijklmnopqrstuvwxyz"])}
+    rewrite_json(path, model={"type": "BPE", "unk_token": "[UNK]", "vocab": letters, "merges": []}, added_tokens=[])
+    rewrite_json(json_folder / "config.json", vocab_size=len(letters))
+    assert load_tokenizer(json_folder).encode("ab").tokens[-3:-1] == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["vocab.txt", "tokenizer.json", "config.json", "tokenizer_config.json"])
+def test_a_file_of_an_absurd_size_is_refused_unread(tmp_path, name):
+    folder = write_vocabulary(tmp_path)
+    with (folder / name).open("ab") as file:
+        file.truncate(LARGEST_TEXT + 1)  # a hole: takes no room
+    with pytest.raises(WeightsError, match=rf"{name}: 67,108,865 bytes, which no tokenizer has"):
+        load_tokenizer(folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs on this system")
+def test_a_fifo_for_a_file_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "tokenizer.json")
+    with pytest.raises(WeightsError, match=r"tokenizer\.json: not a regular file"):
+        read_json(tmp_path / "tokenizer.json")
+
+
+def test_a_closed_standard_error_is_not_taken_for_a_broken_tokenizer(json_folder):
+    code = f"from weights import load_tokenizer; print(load_tokenizer({str(json_folder)!r}).encode('a').tokens)"
+    command = f'exec "{sys.executable}" -c "{code}" 2>&-'
+    done = subprocess.run(command, shell=True, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "['[CLS]', 'a', '[SEP]']\n")
 
 
 def test_tokenizer_json_that_is_not_utf_8_is_refused(json_folder):

@@ -24,15 +24,35 @@ COPIED = (
     "sentencepiece.bpe.model",
     "preprocessor_config.json",
 )
+LARGEST_TEXT = 2**26  # bytes; XLM-R's tokenizer.json, of 250,000 pieces, has 17 million
 HASH = "minitransformer.sha256"  # in the header of a file of ours: what `tensors_hash` makes of its tensors
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file of a checkpoint folder, other than its weights. WeightsError where it is none, or of an absurd size."""
+    try:
+        if path.exists() and not path.is_file():
+            raise WeightsError(f"{path}: not a regular file")
+        size = path.stat().st_size
+        if size > LARGEST_TEXT:
+            raise WeightsError(f"{path}: {size:,} bytes, which no tokenizer has and no settings; fetch the file again")
+        return path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{path}: {error.strerror}") from error
+
+
+def read_text(path: Path) -> str:
+    """The same as text of UTF-8, with the line ends of any system as \\n."""
+    try:
+        return read_bytes(path).decode().replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        raise WeightsError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); fetch the file again") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file of a checkpoint folder."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise WeightsError(f"{path}: {error.strerror}") from error
+        value = json.loads(read_bytes(path).decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path}: not JSON ({error}); fetch the file again") from error
     if not isinstance(value, dict):

@@ -552,7 +552,31 @@ OLD_ENDINGS = {".LayerNorm.gamma": ".LayerNorm.weight", ".LayerNorm.beta": ".Lay
 
 
 KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-LARGEST = 2**31  # above every setting of a model
+# The most of each setting that a model may ask for, above every public one: checked before anything is built.
+LARGEST = {
+    "vocabulary": 2**22,
+    "width": 2**15,
+    "embedding_width": 2**15,
+    "ffn_width": 2**18,
+    "ffn_ratio": 64,
+    "layers": 512,
+    "groups": 64,
+    "inner_layers": 8,
+    "heads": 1024,
+    "positions": 2**20,
+    "position_rows": 2**20,
+    "segments": 1024,
+    "pad_id": 2**22,
+    "image_size": 2**14,
+    "patch": 2**14,
+    "channels": 1024,
+    "classes": 2**17,
+    "dropout": 1.0,
+    "attention_dropout": 1.0,
+    "head_dropout": 1.0,
+    "norm_eps": 1.0,
+    "initializer_range": 10.0,
+}
 
 
 def expand(names: dict[str, str], config: Any) -> dict[str, str]:
@@ -603,7 +627,7 @@ def config_from_hf(architecture: Architecture, settings: dict[str, Any], where: 
         value = settings.get(key)
         if value is None:  # absent, or null: HF's default, which is ours
             continue
-        if field.type is float and type(value) is int and abs(value) < LARGEST:
+        if field.type is float and type(value) is int and abs(value) <= LARGEST[field.name]:
             value = float(value)
         if field.type is int and isinstance(value, list) and len(set(map(str, value))) == 1:  # image_size: [224, 224]
             value = value[0]
@@ -620,10 +644,9 @@ def _checked(config: Any, fields: dict[str, str], where: str) -> Any:
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         lowest = 1 if field.type is int and field.name != "pad_id" else 0
-        if field.type in (int, float) and not lowest <= value < LARGEST:  # NaN is not either
-            raise WeightsError(f"{where}: {fields[field.name]} is {value}, which no model has")
-        if field.name.endswith("dropout") and value > 1:
-            raise WeightsError(f"{where}: {fields[field.name]} is {value}, not a probability")
+        if field.type in (int, float) and not lowest <= value <= LARGEST[field.name]:  # NaN is not either
+            wrong = "not a probability" if field.name.endswith("dropout") else "which no model has"
+            raise WeightsError(f"{where}: {fields[field.name]} is {value}, {wrong}")
     if "pad_id" in fields and config.pad_id >= config.vocabulary:
         raise WeightsError(
             f"{where}: {fields['pad_id']} {config.pad_id} is outside the {fields['vocabulary']} of {config.vocabulary}"

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minitransformer.system.errors import WeightsError
+from weights.folder import read_bytes
 
 VARINT, EIGHT_BYTES, LENGTH, FOUR_BYTES = 0, 1, 2, 5  # protobuf's wire types, but for the groups, long out of use
 WIRE = {int: VARINT, float: FOUR_BYTES, str: LENGTH, bytes: LENGTH, slice: LENGTH}  # slice: a message, by its place
@@ -52,10 +53,7 @@ def read_unigram(path: Path) -> UnigramModel:
 
     Raises WeightsError on a file that is cut, damaged or not of this format, and on a model of another kind.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise WeightsError(f"{path}: {error.strerror}") from error
+    data = read_bytes(path)
     try:
         pieces, settings = _read_model(data)
         _check_pieces(pieces)

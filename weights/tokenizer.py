@@ -8,15 +8,15 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tokenizers import Tokenizer, processors
+from tokenizers import Encoding, Tokenizer, processors
 
 from minitransformer.system.errors import WeightsError
 from weights.find import find_folder
-from weights.folder import read_json
+from weights.folder import read_json, read_text
 from weights.vocabulary import (
     ALBERT_SPECIAL,
     BERT_SPECIAL,
@@ -24,7 +24,6 @@ from weights.vocabulary import (
     byte_pairs,
     camembert_unigram,
     named,
-    read_text,
     switch,
     unigram,
     wordpiece,
@@ -110,15 +109,11 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         tokenizer = kind.read(folder / kind.file, kind.special | settings)
     settings = kind.special | settings
 
-    tokenizer.no_truncation()
     if tokenizer.num_special_tokens_to_add(is_pair=True) == 0:
         tokenizer.post_processor = kind.template(tokenizer, settings, folder)
     if tokenizer.padding is None:
         pad = named(settings, "pad_token", folder)
         tokenizer.enable_padding(pad_id=_id(tokenizer, pad, folder), pad_token=pad)
-    else:
-        padding = tokenizer.padding
-        tokenizer.enable_padding(pad_id=padding["pad_id"], pad_token=padding["pad_token"])  # to the longest
 
     _check_model(tokenizer, config, folder)
     return tokenizer
@@ -208,25 +203,53 @@ def _read(path: Path) -> Tokenizer:
     """tokenizer.json, tried on some text: damage may show only where the template or the unknown token is wanted."""
     text = read_text(path)
     try:
-        with _panics_unprinted():
+        with _panics_as_errors():
             tokenizer = Tokenizer.from_str(text)
+            tokenizer.no_truncation()
+            if padding := tokenizer.padding:  # of a fixed length it may be of any, and memory is taken at once
+                tokenizer.enable_padding(pad_id=padding["pad_id"], pad_token=padding["pad_token"])  # to the longest
+            pieces = tokenizer.encode(TRIAL, add_special_tokens=False).tokens
             tokenizer.encode(TRIAL, TRIAL)
-    except BaseException as error:  # the Rust library raises a bare Exception, or a PanicException on some damage
-        if isinstance(error, KeyboardInterrupt | SystemExit):
-            raise
+    except Exception as error:  # the Rust library raises no narrower one
         raise WeightsError(f"{path}: not a tokenizer ({error}); fetch the file again") from error
+    if not pieces:
+        raise WeightsError(f"{path}: it makes nothing of a text; fetch the file again")
+    model = json.loads(text)["model"]
+    long_pieces = sum(len(piece) > 1 for piece in model["vocab"]) if model.get("merges") == [] else 0
+    if 2 * long_pieces > tokenizer.get_vocab_size():
+        raise WeightsError(f"{path}: pieces of several letters, and no merges that make them; fetch the file again")
     return tokenizer
 
 
+def encode_batch(tokenizer: Tokenizer, texts: Sequence[Any], special: bool = True) -> list[Encoding]:
+    """`tokenizer.encode_batch`. WeightsError where it fails on a text, as by a pattern that takes for ever."""
+    try:
+        with _panics_as_errors():
+            return tokenizer.encode_batch(texts, add_special_tokens=special)
+    except Exception as error:
+        raise WeightsError(f"the tokenizer fails on a text ({error}); fetch its tokenizer.json again") from error
+
+
 @contextlib.contextmanager
-def _panics_unprinted() -> Iterator[None]:
-    """A Rust library that panics writes so to the standard error itself, before Python hears of it."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
+def _panics_as_errors() -> Iterator[None]:
+    """RuntimeError where the Rust library panics, unprinted: it writes so to the standard error itself, and raises what
+    is no Exception."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # it is closed, and nothing can be written
+        kept = None
+    if kept is not None:
+        if sys.stderr:
+            sys.stderr.flush()
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
     try:
         yield
+    except BaseException as error:
+        if type(error).__name__ == "PanicException":
+            raise RuntimeError(error) from error
+        raise
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        if kept is not None:
+            os.dup2(kept, 2)
+            os.close(kept)

@@ -15,7 +15,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from minitransformer.system.errors import WeightsError
-from weights.folder import read_json
+from weights.folder import read_json, read_text
 from weights.sentencepiece import CONTROL, UNKNOWN, USER_DEFINED, Piece, UnigramModel, read_unigram
 
 BERT_SPECIAL = {  # what BERT's own code assumes where tokenizer_config.json says nothing else
@@ -237,12 +237,3 @@ def named(settings: dict[str, Any], key: str, where: Path) -> str:
     if not isinstance(token, str) or not token:
         raise WeightsError(f"{where}: no {key}; name it in tokenizer_config.json")
     return token
-
-
-def read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise WeightsError(f"{path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise WeightsError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); fetch the file again") from error

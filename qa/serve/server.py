@@ -3,9 +3,14 @@
 import base64
 import errno
 import hashlib
+import io
 import json
 import re
+import select
+import socket
 import sys
+import threading
+import time
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,12 +18,15 @@ from typing import Any
 
 from minitransformer.pages.page import STYLE
 from minitransformer.system.errors import DataError, RunError, UserError
-from qa.serve.reader import Reader
+from qa.serve.reader import MOST_TOKENS, Reader, TooLongError
+from qa.serve.turns import EndedError
 
 ADDRESS, PORT, LAST_PORT = "127.0.0.1", 8765, 65_535
 NAMES = (ADDRESS, "localhost")  # by which a browser on this machine calls it
 LARGEST = 2_000_000  # bytes of a request
-SILENCE = 30  # seconds that a client may be silent in the middle of a request
+SENDING = 30  # seconds that a client may take to send a request
+PATIENCE = 60  # seconds after which a request is given up
+MOST_CONNECTIONS = 512  # at once, a thread each
 
 PAGE = (Path(__file__).parent / "page.html").read_text(encoding="utf-8").replace("/* STYLE */", STYLE)
 SCRIPT = re.search("<script>(.*)</script>", PAGE, re.DOTALL)[1]
@@ -37,11 +45,15 @@ FIELDS = {
 
 
 class Server(ThreadingHTTPServer):
-    """Threads, since browsers open connections that they do not use yet; the model itself reads one at a time."""
+    """Threads, since browsers open connections that they do not use yet; they take turns at the model."""
+
+    daemon_threads = True  # a client that is slow to send must not hold up the end
+    request_queue_size = 128  # connections that the system keeps until they are accepted; with 5 many are reset
 
     def __init__(self, reader: Reader, port: int) -> None:
         """port 0: any that is free. Raises RunError where the port cannot be had."""
         self.reader = reader
+        self.free = threading.Semaphore(MOST_CONNECTIONS)
         try:
             super().__init__((ADDRESS, port), Handler)
         except OSError as error:
@@ -49,9 +61,28 @@ class Server(ThreadingHTTPServer):
                 raise RunError(f"port {port} is in use; choose another: --port {port % LAST_PORT + 1}") from error
             raise RunError(f"port {port}: {error.strerror}; choose another --port") from error
 
-    def handle_error(self, request: Any, client: Any) -> None:
-        if not isinstance(sys.exception(), ConnectionError):  # a browser that has gone is no error
-            super().handle_error(request, client)
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self.free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            request.setblocking(False)
+            request.send(b"HTTP/1.0 503 Too many connections\r\nRetry-After: 1\r\n\r\n")
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):  # a browser that has gone is no error
+            super().handle_error(request, client_address)
+
+    def server_close(self) -> None:
+        """Let the batch that is being read end: torch aborts the process if it is computing when Python ends."""
+        super().server_close()
+        self.reader.turns.end()
 
 
 class _RefusedError(Exception):
@@ -62,21 +93,44 @@ class _RefusedError(Exception):
         self.status = status
 
 
+class _Arriving(io.RawIOBase):
+    """What a client sends, all of it within SENDING seconds: a byte now and then does not hold a thread for ever."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection, self.deadline = connection, time.monotonic() + SENDING
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self.connection.settimeout(max(self.deadline - time.monotonic(), 0.001))
+        return self.connection.recv_into(buffer)
+
+
 class Handler(BaseHTTPRequestHandler):
-    """GET / is the page; POST /answer, /window and /attention take and give JSON."""
+    """GET / is the page, /health says that the server lives; POST /answer, /window and /attention take and give JSON."""
 
     server: Server
-    timeout = SILENCE
+    timeout = SENDING  # of a write too
+    default_request_version = "HTTP/1.0"  # what cannot be read is answered with headers, the policy among them
+
+    def setup(self) -> None:
+        super().setup()
+        self.began = time.monotonic()
+        self.rfile = io.BufferedReader(_Arriving(self.connection))
 
     def do_GET(self) -> None:
         try:
             self.check_origin()
-            if self.path != "/":
-                raise _RefusedError(HTTPStatus.NOT_FOUND, "there is only /")
+            if self.path == "/":
+                self.reply("text/html", PAGE)
+            elif self.path == "/health":
+                waiting = len(self.server.reader.turns)
+                self.reply_json({"waiting": waiting, "most_tokens": MOST_TOKENS, "patience": PATIENCE})
+            else:
+                raise _RefusedError(HTTPStatus.NOT_FOUND, "there are only / and /health")
         except _RefusedError as refused:
             self.reply_json({"error": str(refused)}, refused.status)
-        else:
-            self.reply("text/html", PAGE)
 
     def do_POST(self) -> None:
         try:
@@ -84,12 +138,26 @@ class Handler(BaseHTTPRequestHandler):
             if self.path not in FIELDS:
                 raise _RefusedError(HTTPStatus.NOT_FOUND, f"there are only {', '.join(FIELDS)}")
             fields = read_fields(self.body(), FIELDS[self.path])
-            with self.server.reader.lock:
-                self.reply_json(getattr(self.server.reader, self.path[1:])(**fields))
+            self.reply_json(getattr(self.server.reader, self.path[1:])(self.check_wanted, **fields))
         except _RefusedError as refused:
             self.reply_json({"error": str(refused)}, refused.status)
+        except EndedError:
+            self.reply_json({"error": "the server ends"}, HTTPStatus.SERVICE_UNAVAILABLE)
+        except TooLongError as error:
+            self.reply_json({"error": str(error)}, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         except UserError as error:
             self.reply_json({"error": str(error)}, HTTPStatus.BAD_REQUEST)
+
+    def check_wanted(self) -> None:
+        """Raises where there is no answer to be given any more: the client has gone, or it has taken too long."""
+        if select.select([self.connection], [], [], 0)[0] and not self.connection.recv(1, socket.MSG_PEEK):
+            raise ConnectionAbortedError
+        if time.monotonic() - self.began > PATIENCE:
+            raise _RefusedError(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                f"no answer within {PATIENCE} seconds, {len(self.server.reader.turns) - 1} others wait: ask again "
+                "later, or shorten the passage",
+            )
 
     def check_origin(self) -> None:
         """Refuse what comes by another name, or from another page.
@@ -113,6 +181,11 @@ class Handler(BaseHTTPRequestHandler):
             raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {LARGEST:,} bytes: shorten the passage")
         return self.rfile.read(int(length))
 
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What http.server refuses itself, a method or a request line, is refused as all else is."""
+        self.close_connection = True
+        self.reply_json({"error": message or HTTPStatus(code).phrase}, HTTPStatus(code))
+
     def reply_json(self, value: object, status: HTTPStatus = HTTPStatus.OK) -> None:
         self.reply("application/json", json.dumps(value), status)
 
@@ -126,6 +199,7 @@ class Handler(BaseHTTPRequestHandler):
             ("X-Content-Type-Options", "nosniff"),
             ("Referrer-Policy", "no-referrer"),
             ("Cache-Control", "no-store"),
+            *([("Retry-After", "1")] if status == HTTPStatus.SERVICE_UNAVAILABLE else []),
         ):
             self.send_header(name, value)
         self.end_headers()
