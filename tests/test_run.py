@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from minitransformer.system.errors import RunError, Stopped
+from minitransformer.system.lock import lock_folder
 from minitransformer.system.shell import command
 from minitransformer.training.checkpoint import save_checkpoint
 from minitransformer.training.device import ahead, choose_device
@@ -20,6 +22,8 @@ from minitransformer.training.recipe import option
 from minitransformer.training.run_folder import fingerprint, open_run_folder, resume
 from minitransformer.training.stop import Stop
 from tiny import files_under
+
+CHECKOUT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,53 @@ def test_resume_refuses_other_facts(tmp_path):
     open_run_folder(str(tmp_path), "demo", Settings(), resume=True, facts=began)
     with pytest.raises(RunError, match=r"facts\.json: the run began with training data a, now it is b; resume with"):
         open_run_folder(str(tmp_path), "demo", Settings(), resume=True, facts=began | {"training data": "b"})
+
+
+def test_a_run_says_that_its_threads_are_others_and_goes_on(tmp_path, capsys):
+    began = {"processes": 1, "threads of a process": 2}
+    open_run_folder(str(tmp_path), "demo", Settings(), resume=False, facts=began)
+    open_run_folder(str(tmp_path), "demo", Settings(), resume=True, facts=began)
+    assert "threads" not in capsys.readouterr().out
+    open_run_folder(str(tmp_path), "demo", Settings(), resume=True, facts=began | {"threads of a process": 1})
+    assert "the run began with 2 threads, now it is 1: the same up to rounding" in capsys.readouterr().out
+
+
+def test_a_run_of_before_threads_were_recorded_goes_on(tmp_path):
+    open_run_folder(str(tmp_path), "demo", Settings(), resume=False, facts={"processes": 1})
+    open_run_folder(str(tmp_path), "demo", Settings(), resume=True, facts={"processes": 1, "threads of a process": 2})
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from minitransformer.system.lock import lock_folder
+lock_folder(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks on folders")
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_in_which_another_process_is_at_work_is_refused_until_that_has_died(tmp_path, resume):
+    if resume:
+        open_run_folder(str(tmp_path), "demo", Settings(), resume=False)
+    elsewhere = tmp_path.with_name(f"{tmp_path.name}-other")
+    elsewhere.mkdir()
+    lock_folder(elsewhere)  # a process holds one folder: the first is free again
+    before = files_under(tmp_path)
+    process = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE, cwd=CHECKOUT)
+    try:
+        assert process.stdout.readline() == b"held\n"
+        named = f"process {process.pid}" if Path("/proc/locks").exists() else "another process"
+        with pytest.raises(RunError, match=f"{named} is at work in it; wait until it has ended, or choose another"):
+            open_run_folder(str(tmp_path), "demo", Settings(), resume)
+        assert files_under(tmp_path) == before
+    finally:
+        process.kill()
+        process.wait()
+    assert open_run_folder(str(tmp_path), "demo", Settings(), resume) == tmp_path
+    assert open_run_folder(str(tmp_path), "demo", Settings(), resume=True) == tmp_path, "it is this process's own"
 
 
 @pytest.mark.parametrize("damage", [None, b"", b"{", b"[]", b"3", b"{}", b"\xff"])

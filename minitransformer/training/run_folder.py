@@ -18,9 +18,12 @@ from torch import nn
 from minitransformer.system import files
 from minitransformer.system.errors import RunError
 from minitransformer.system.flags import nearest
+from minitransformer.system.lock import lock_folder
 from minitransformer.system.progress import say
 from minitransformer.training import checkpoint, recipe
 from minitransformer.training.parallel import World
+
+THREADS = "threads of a process"
 
 
 def open_run_folder(
@@ -30,13 +33,16 @@ def open_run_folder(
 
     out: its path; "" takes the first free one of runs/NAME, runs/NAME-2, ... may_change: names of the recipe's fields
     that a resumed run may have otherwise, with commas between. facts: see `facts`.
-    Raises RunError when a run would be overwritten, or resumed under another recipe or other facts than it began with.
+    Raises RunError when a run would be overwritten, or resumed under another recipe or other facts than it began with,
+    or while another process is at work in the folder.
     """
     if resume and not out:
         raise RunError("--resume needs the --out of the run that is to go on")
     folder = Path(out) if out else next(path for path in _numbered(Path("runs") / name) if not path.exists())
     written = folder / "recipe.toml"
     if resume:
+        if folder.is_dir():
+            lock_folder(folder)
         _check_same_recipe(written, settings, [name.strip() for name in may_change.split(",") if name.strip()])
         _check_same_facts(folder / "facts.json", facts or {})
         if (folder / "model/config.json").exists() and not checkpoint.whole_checkpoints(folder / "checkpoints"):
@@ -44,12 +50,13 @@ def open_run_folder(
         for place in (folder, folder / "model"):
             files.remove_leftovers(place)
         return folder
-    if written.exists():
-        raise RunError(f"{folder}: there is a run in it; choose another --out, or go on with it by --resume")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{folder}: cannot be made ({error.strerror}); choose another --out") from error
+    lock_folder(folder)
+    if written.exists():
+        raise RunError(f"{folder}: there is a run in it; choose another --out, or go on with it by --resume")
     for path in (folder / "facts.json", written):
         files.remove_leftovers(folder, path.name)  # the folder may hold what is not ours
     files.write_json(folder / "facts.json", facts or {})
@@ -92,8 +99,12 @@ def fingerprint(rows: Iterable[Iterable]) -> str:
 
 
 def facts(training: str, validation: str, world: World) -> dict[str, str | int]:
-    """What no recipe says of a run, and yet must be the same when it goes on: the hashes of its data, its processes."""
-    return {"training data": training, "validation data": validation, "processes": world.size}
+    """What no recipe says of a run, and yet must be the same when it goes on: the hashes of its data, its processes.
+
+    Where the threads are others, sums are rounded otherwise: the run goes on, and says so.
+    """
+    threads = torch.get_num_threads()
+    return {"training data": training, "validation data": validation, "processes": world.size, THREADS: threads}
 
 
 def _numbered(path: Path) -> Iterator[Path]:
@@ -128,11 +139,13 @@ def _check_same_recipe(written: Path, settings: Any, may_change: list[str]) -> N
 def _check_same_facts(written: Path, facts: Mapping[str, str | int]) -> None:
     try:
         recorded = json.loads(written.read_text(encoding="utf-8"))
-        began = {name: recorded[name] for name in facts}
-    except (OSError, ValueError, RecursionError, LookupError, TypeError) as error:
+        began = {name: recorded.get(name, now) if name == THREADS else recorded[name] for name, now in facts.items()}
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
         raise RunError(f"{written}: not what was written ({error}); the run cannot be resumed") from error
     for name, now in facts.items():
-        if began[name] != now:
+        if began[name] != now and name == THREADS:
+            say(f"the run began with {began[name]} threads, now it is {now}: the same up to rounding from here on")
+        elif began[name] != now:
             before, after = (str(fact)[:12] for fact in (began[name], now))  # enough of a hash to tell it by
             raise RunError(
                 f"{written}: the run began with {name} {before}, now it is {after}; resume with what it began with"

@@ -108,7 +108,7 @@ class _Arriving(io.RawIOBase):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """GET / is the page, /health says that the server lives; POST /answer, /window and /attention take and give JSON."""
+    """GET gives the page at /, and /health; POST to /answer, /window and /attention takes and gives JSON."""
 
     server: Server
     timeout = SENDING  # of a write too
