@@ -7,12 +7,17 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 import train_qa
 from minitransformer.system.errors import RunError, command_line, is_out_of_memory
 from minitransformer.training import checkpoint
 from tiny import call, failing
+from vision import plots
+from vision.attention import plot_attention
+from vision.images import Images
 
 CHECKOUT = Path(__file__).parents[1]
 FLAGS = [
@@ -171,3 +176,17 @@ def test_other_errors_of_the_code_keep_their_traceback():
     assert not is_out_of_memory(RuntimeError("shape mismatch"))
     with pytest.raises(RuntimeError, match="shape mismatch"):
         main()
+
+
+def test_a_class_whose_name_commands_a_terminal_reaches_none(tmp_path, recwarn, capfd):
+    """matplotlib warns of a letter that its font lacks, and prints it."""
+    pictures, labels = np.zeros((4, 8, 8, 3), np.uint8), np.array([0, 1, 0, 1])
+    images = Images(pictures, labels, ("\x1b[31mred\u202e", "blue\x07"))
+    plots.plot_sample(images, 0, tmp_path)
+    plots.plot_mistakes(images, torch.tensor([1, 0, 1, 0]), 0, tmp_path)
+    plots.plot_confusion(np.array([[0, 2], [2, 0]]), images.classes, tmp_path)
+    best = [(images.classes[0], 0.75), (images.classes[1], 0.25)]
+    plot_attention(torch.zeros(3, 8, 8, dtype=torch.uint8), best, torch.full((2, 2, 2), 0.1), tmp_path / "a.png")
+    assert len(list(tmp_path.glob("*.png"))) == 4
+    assert [str(warning.message) for warning in recwarn] == []
+    assert capfd.readouterr() == ("", "")

@@ -1,5 +1,6 @@
 """log.csv: a line per step, and the past of a resumed run."""
 
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -134,6 +135,24 @@ def test_log_that_lacks_steps_cannot_be_resumed_from(tmp_path, damage):
     with pytest.raises(RunError, match=r"log\.csv: .* cannot be resumed"):
         Log(tmp_path, "tokens", resume_step=3)
     assert (tmp_path / "log.csv").read_text() == damage
+
+
+def test_log_with_a_loss_that_was_edited_cannot_be_resumed_from(tmp_path):
+    logged(tmp_path, 5)
+    before = (tmp_path / "log.csv").read_text()
+    cells = before.split("\n")[2].split(",")
+    changed = before.replace(",".join(cells), ",".join([*cells[:2], "0.25", *cells[3:]]))
+    assert changed != before
+    (tmp_path / "log.csv").write_text(changed)
+    with pytest.raises(RunError, match=r"log\.csv: the running mean of step 2 is not that of its losses: .* changed"):
+        Log(tmp_path, "tokens", resume_step=5)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs on this system")
+def test_a_fifo_is_no_log(tmp_path):
+    os.mkfifo(tmp_path / "log.csv")
+    with pytest.raises(RunError, match=r"log\.csv: cannot be read .*not a regular file.* cannot be resumed"):
+        Log(tmp_path, "tokens", resume_step=3)
 
 
 def test_log_that_is_absent_cannot_be_resumed_from(tmp_path):

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +142,13 @@ def test_the_threshold_curve_agrees_with_the_metric(tmp_path, monkeypatch):
         ("metrics.json", None, "has not ended"),
         ("recipe.toml", None, "no run in it"),
         ("log.csv", "step,loss\n1,x\n", "cannot be read"),
+        ("log.csv", "step,loss\n1,2\n", "log.csv: it has no column _per_second; run it again"),
+        ("log.csv", LOG.format("tokens").replace(",lr,", ",rate,"), "log.csv: it has no column lr; run it again"),
+        ("log.csv", LOG.format("tokens").replace("\n2,", "\n7,"), "log.csv: its steps are not 1, 2, 3, ..."),
+        ("log.csv", LOG.format("tokens") + "1" * 200_000, "log.csv: cannot be read"),
+        ("data.json", '{"train": {"questions": 0}}', "its files are not what a run writes ("),
+        ("data.json", '{"train": 3}', "its files are not what a run writes ("),
+        ("data.json", '{"train": {"questions": 0, "unanswerable": 0}}', "its files are not what a run writes ("),
         ("nbest.json", "{}", "lack question 'q0'"),
         ("places.json", None, "there is no such file; was the run made by an older version? Run it again"),
         ("null_odds.json", "[", "not JSON"),
@@ -154,6 +162,15 @@ def test_what_a_run_folder_lacks_is_said_in_one_line(tmp_path, name, content, sa
     (folder / name).unlink() if content is None else (folder / name).write_text(content)
     assert said in call(command.main, folder).refusal()
     assert not (folder / "report.html").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs on this system")
+@pytest.mark.parametrize("name", ["log.csv", "nbest.json"])
+def test_a_fifo_in_a_run_folder_is_refused_and_not_waited_for(tmp_path, name):
+    folder = write_run(tmp_path / "run", tiny.examples())
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    assert f"{name}: " in call(command.main, folder).refusal()
 
 
 def test_question_words_are_told_apart():

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from minitransformer.attention_weights import attention_weights
 from minitransformer.system import files
+from minitransformer.system.errors import printable
 
 rcParams["text.parse_math"] = False  # a class may be called $x
 COLUMNS = 4  # panels beside one another
@@ -47,7 +48,7 @@ def plot_attention(picture: Tensor, best: list[tuple[str, float]], maps: Tensor,
     places[0].imshow(shown)
     places[0].set_title("the picture\nas the model sees it", fontsize=9)
     places[1].axis("on")
-    names, shares = zip(*best, strict=True)
+    names, shares = [printable(name) for name, _ in best], [share for _, share in best]
     bars = places[1].barh(range(len(best)), shares, tick_label=names, color="#1f6fc4")
     places[1].bar_label(bars, [f"{share:.0%}" for share in shares], padding=2, fontsize=9)
     places[1].invert_yaxis()  # the likeliest on top

@@ -10,6 +10,7 @@ from numpy import ndarray
 from PIL import Image
 from torch import Tensor
 
+from minitransformer.system.errors import printable
 from minitransformer.training.order import epoch_order
 from vision.images import Images
 from vision.picture import open_picture
@@ -45,7 +46,7 @@ def plot_sample(images: Images, seed: int, folder: Path) -> None:
     number = int(epoch_order(len(images), seed, epoch=0)[0])
     figure, axes = pyplot.subplots(figsize=(4, 4.3), layout="constrained")
     axes.imshow(shown(images, number))
-    axes.set_title(f"a random image: {images.classes[images.labels[number]]}")
+    axes.set_title(f"a random image: {printable(images.classes[images.labels[number]])}")
     axes.axis("off")
     _save(figure, folder / "sample.png")
 
@@ -68,8 +69,8 @@ def plot_mistakes(images: Images, answers: Tensor, seed: int, folder: Path) -> N
         axes.axis("off")
     for axes, number in zip(grid.flat[: len(chosen)], chosen, strict=True):
         axes.imshow(shown(images, number))
-        axes.set_title(images.classes[answers[number]], color="firebrick", fontsize=10)
-        true = images.classes[images.labels[number]]
+        axes.set_title(printable(images.classes[answers[number]]), color="firebrick", fontsize=10)
+        true = printable(images.classes[images.labels[number]])
         axes.text(0.5, -0.04, true, transform=axes.transAxes, ha="center", va="top", fontsize=10)
     _save(figure, folder / "mistakes.png")
 
@@ -82,8 +83,9 @@ def plot_confusion(confusion: ndarray, classes: Sequence[str], folder: Path) -> 
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     axes.set(title="Confusion matrix", xlabel="answer", ylabel="true class")
     if len(classes) <= READABLE:
-        axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(len(classes)), classes)
+        names = [printable(name) for name in classes]  # matplotlib warns of a letter that it lacks, and prints it
+        axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(len(names)), names)
         for (row, column), count in _counts(confusion):
             axes.text(column, row, count, ha="center", va="center", fontsize=9,
                       color="white" if share[row, column] > 0.5 else "black")  # fmt: skip

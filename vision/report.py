@@ -79,7 +79,7 @@ def write(folder: str | Path) -> Path:
     pictures = run.folder / "pictures.json"
     try:
         made = build(run, finished.read_json(pictures))
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise RunError(f"{pictures}: not what a run writes ({error}); run it again") from error
     files.write_text(path, made)
     return path

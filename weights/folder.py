@@ -31,8 +31,7 @@ HASH = "minitransformer.sha256"  # in the header of a file of ours: what `tensor
 def read_bytes(path: Path) -> bytes:
     """A file of a checkpoint folder, other than its weights. WeightsError where it is none, or of an absurd size."""
     try:
-        if path.exists() and not path.is_file():
-            raise WeightsError(f"{path}: not a regular file")
+        files.check_regular(path)
         size = path.stat().st_size
         if size > LARGEST_TEXT:
             raise WeightsError(f"{path}: {size:,} bytes, which no tokenizer has and no settings; fetch the file again")

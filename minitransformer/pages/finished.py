@@ -7,7 +7,10 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from minitransformer.system import files
 from minitransformer.system.errors import RunError
+
+COLUMNS = {"step", "epoch", "loss", "running_mean", "lr", "_per_second"}  # of log.csv, whatever the job
 
 
 class Finished(NamedTuple):
@@ -48,10 +51,11 @@ def read(folder: str | Path, job: str, field: str) -> Finished:
 def read_json(path: Path) -> dict[str, Any]:
     """An object that a run has written. Raises RunError where there is none."""
     try:
+        files.check_regular(path)
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RunError(f"{path}: there is no such file; was the run made by an older version? Run it again") from None
-    except (ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: not JSON ({error}); run it again") from error
     if not isinstance(value, dict):
         raise RunError(f"{path}: not an object; run it again")
@@ -67,9 +71,16 @@ def _read_recipe(path: Path) -> dict[str, Any]:
 
 def _read_log(path: Path) -> list[dict[str, float]]:
     try:
+        files.check_regular(path)
         with path.open(encoding="utf-8", newline="") as file:
-            return [{name: float(value) for name, value in line.items()} for line in csv.DictReader(file)]
+            rows = [{name: float(value) for name, value in line.items()} for line in csv.DictReader(file)]
     except FileNotFoundError:
         raise RunError(f"{path}: there is no such file; run it again") from None
-    except (ValueError, TypeError, AttributeError) as error:  # a cell that is no number, a line too short or too long
+    except (OSError, ValueError, TypeError, AttributeError, csv.Error) as error:  # no number, too few cells or too many
         raise RunError(f"{path}: cannot be read ({error}); run it again") from error
+    names = {"_per_second" if name.endswith("_per_second") else name for name in (rows[0] if rows else COLUMNS)}
+    if missing := sorted(COLUMNS - names):
+        raise RunError(f"{path}: it has no column {missing[0]}; run it again")
+    if [row["step"] for row in rows] != list(range(1, len(rows) + 1)):
+        raise RunError(f"{path}: its steps are not 1, 2, 3, ...; run it again")
+    return rows

@@ -4,6 +4,7 @@ Everything that a run changes on a disk, it changes through this module.
 """
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -113,6 +114,12 @@ def check_writable(path: str | Path, *inputs: str | Path) -> None:
         tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:
         raise RunError(f"{path}: cannot be written ({error.strerror}); give a file in a folder that exists") from error
+
+
+def check_regular(path: Path) -> None:
+    """OSError where there is something else than a file: to open a FIFO is to wait for whoever writes into it."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
 
 
 def sync_folder(folder: str | Path) -> None:

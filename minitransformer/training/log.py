@@ -45,7 +45,11 @@ class Log:
         self._recent = deque(maxlen=window)  # losses of the window
         self._epoch, self._total, self._count = 0, 0.0, 0  # without one: of the epoch so far
         for row in self.rows:
-            self._remember(row["epoch"], row["loss"])
+            if self._remember(row["epoch"], row["loss"]) != row["running_mean"]:
+                raise RunError(
+                    f"{path}: the running mean of step {row['step']:.0f} is not that of its losses: somebody changed "
+                    "the file; the run cannot be resumed"
+                )
         self._folder, self._unit, self._every, self._waiting = folder, unit, every, []
         self._since = time.monotonic()
         self._file = None
@@ -133,10 +137,11 @@ def _number(value: float) -> str:
 def _read_log(path: Path, columns: list[str], steps: int) -> list[dict[str, float]]:
     """The lines of the first `steps` steps. What follows them, a last line cut short perhaps, is not looked at."""
     try:
+        files.check_regular(path)
         with path.open(encoding="utf-8", errors="replace", newline="") as file:
             lines = islice(csv.DictReader(file), steps)
             rows = [{name: float(line[name]) for name in columns} for line in lines]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise RunError(f"{path}: cannot be read ({error}); the run cannot be resumed without it") from error
     if [row["step"] for row in rows] != list(range(1, steps + 1)):
         raise RunError(f"{path}: it does not hold the {steps} steps before the checkpoint; the run cannot be resumed")

@@ -16,7 +16,7 @@ def write(folder: str | Path) -> Path:
         made = page.build(run, read_questions(run))
     except UserError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise RunError(f"{run.folder}: its files are not what a run writes ({error}); run it again") from error
     files.write_text(path, made)
     return path
