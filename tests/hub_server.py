@@ -4,6 +4,7 @@ Large files come as from the hub: its own address answers with a redirection tha
 another host has the bytes. `/plain/FILE` is an ordinary web server, for the data sets.
 """
 
+import contextlib
 import hashlib
 import json
 import math
@@ -148,12 +149,19 @@ class Handler(BaseHTTPRequestHandler):
         self.send(302, headers, b"")
 
     def send_file(self, path: Path, headers: dict[str, str] | None = None) -> None:
-        """What was asked for of the file, but for a fault: cut, wrong bytes, wrong length, no ranges, slow."""
+        """What was asked for of the file, but for a fault: cut, wrong bytes, wrong length, no ranges, slow, endless,
+        drip, or a status, as 429."""
         if not path.is_file():
             self.refuse(404, "EntryNotFound")
             return
         data, headers = path.read_bytes(), headers or {}
         fault = self.server.next_fault(path.name) if self.command == "GET" else ""
+        if fault.isdigit():
+            self.refuse(int(fault), "", {"Retry-After": "7"})
+            return
+        if fault in ("endless", "drip"):
+            self.send_without_end(b"0" if fault == "drip" else bytes(1 << 16), pause=0.02 if fault == "drip" else 0)
+            return
         asked = self.headers.get("Range")
         start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and "no ranges" not in fault else 0
         if start >= len(data) > 0:
@@ -168,6 +176,15 @@ class Handler(BaseHTTPRequestHandler):
         if "slow" in fault:
             self.server.closing.wait(30)
         self.send(206 if start else 200, headers, data[start:], cut="cut" in fault)
+
+    def send_without_end(self, part: bytes, pause: float) -> None:
+        self.send_response(200)
+        self.send_header("Connection", "close")
+        self.end_headers()
+        with contextlib.suppress(OSError):  # until the client has enough
+            while not self.server.closing.wait(pause):
+                self.wfile.write(part)
+        self.close_connection = True
 
     def refuse(self, status: int, code: str, headers: dict[str, str] | None = None) -> None:
         self.send(status, {"X-Error-Code": code, **(headers or {})}, b"")

@@ -139,6 +139,46 @@ def test_download_does_not_wait_for_ever(server, url, path, monkeypatch):
     assert "(timed out); run this again" in refusal(url, path)
 
 
+@pytest.fixture
+def pauses(monkeypatch):
+    """How long a download would have slept."""
+    slept = []
+    monkeypatch.setattr(downloading.time, "sleep", slept.append)
+    return slept
+
+
+@pytest.mark.parametrize("status", ["429", "503"])
+def test_download_waits_for_a_busy_server_as_long_as_that_says(server, url, path, pauses, capsys, status):
+    server.fail("data.bin", status, times=3)
+    download(url, path, SHA256)
+    assert path.read_bytes() == DATA
+    assert pauses == [7, 7, 7]
+    assert capsys.readouterr().out.count(f"the server answers {status} ") == 3
+
+
+def test_download_gives_up_on_a_server_that_stays_busy(server, url, path, pauses):
+    server.fail("data.bin", "503")
+    assert refusal(url, path).startswith(f"{url}: the server answers 503 ")
+    assert len(pauses) == len(downloading.PAUSES)
+    assert files_under(path.parent) == []
+
+
+def test_download_stops_an_endless_one_and_keeps_nothing_of_it(server, url, path, monkeypatch):
+    monkeypatch.setattr(downloading, "LARGEST", 10**6)
+    server.fail("data.bin", "endless")
+    assert "it sends more than 1,000,000 bytes, which no file of ours has; fetch it by other means" in refusal(
+        url, path
+    )
+    assert files_under(path.parent) == []
+
+
+def test_download_ends_one_that_drips(server, url, path, monkeypatch):
+    """No wait is long, and every try would get farther."""
+    monkeypatch.setattr(downloading, "SLOW_SECONDS", 0.3)
+    server.fail("data.bin", "drip")
+    assert "bytes a second; what came is kept; fetch it by other means" in refusal(url, path)
+
+
 def test_download_tells_that_nobody_answers(server, url, path):
     server.close()
     assert "the download stopped (Connection refused); run this again" in refusal(url, path)

@@ -16,6 +16,7 @@ from minitransformer.system.errors import WeightsError
 from tiny import call, files_under, write_checkpoint
 from weights import compare, hub, load_pretrained, load_tokenizer
 from weights.find import HUB_ID, find_folder
+from weights.hub_file import CAN_BE_WATCHED
 from weights.hub_listing import resolve
 
 NAME = "owner/tiny-qa"
@@ -236,3 +237,21 @@ def test_a_local_folder_is_taken_before_the_hub(server, tmp_path, monkeypatch):
     write_checkpoint(tmp_path / NAME)
     assert find_folder(NAME).resolve() == tmp_path / NAME
     assert server.requests == []
+
+
+def test_a_busy_hub_is_asked_again_and_one_that_stays_busy_is_told(server):
+    server.fail("model.safetensors", "429", times=2)
+    assert same(load_pretrained(find_folder(NAME), "question-answering"), folder_of(server))
+    shutil.rmtree(hub.cache_folder())
+    shutil.rmtree(constants.HF_HUB_CACHE)
+    server.fail("model.safetensors", "503")
+    assert "503 Service Unavailable" in refusal()
+
+
+@pytest.mark.skipif(not CAN_BE_WATCHED, reason="this huggingface_hub does not let a caller watch the bytes come in")
+def test_a_file_of_the_hub_without_an_end_is_stopped_at_its_size(server):
+    server.fail("model.safetensors", "endless")
+    size = (folder_of(server) / "model.safetensors").stat().st_size
+    assert f"more than its {size:,} bytes came" in refusal()
+    left = sum(path.stat().st_size for path in Path(constants.HF_HUB_CACHE).rglob("*") if path.is_file())
+    assert left < 3 * size + 10**7

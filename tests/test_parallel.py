@@ -146,6 +146,49 @@ def test_a_run_on_two_processes_goes_on_bit_by_bit(tmp_path):
     assert "the run began with processes 2, now it is 1" in refused.refusal()
 
 
+ONE_IS_STOPPED = """
+import os, signal, sys
+import train_qa
+from minitransformer.training.run import Run
+
+rank, name = sys.argv[1:3]
+del sys.argv[1:3]
+record = Run.record
+
+def record_and_die(self, step, *rest):
+    record(self, step, *rest)
+    if step == 9 and os.environ["RANK"] == rank and "--resume" not in sys.argv:
+        pid = os.getppid() if name == "torchrun" else os.getpid()
+        os.kill(pid, signal.SIGTERM if name == "torchrun" else signal.SIGKILL)
+
+Run.record = record_and_die
+train_qa.main()
+"""
+
+
+@pytest.mark.parametrize(("rank", "name"), [(0, "itself"), (1, "itself"), (0, "torchrun")])
+def test_a_process_that_is_killed_ends_the_other_with_a_line_and_the_run_goes_on_exactly(qa, tmp_path, rank, name):
+    folder, flags = qa
+    flags = [*flags, "--checkpoint-every", 4]
+    if not (folder / "unbroken").exists():
+        run(2, train_qa.main, *flags, "--out", folder / "unbroken")
+    (tmp_path / "job.py").write_text(ONE_IS_STOPPED)
+    done = torchrun(tmp_path / "job.py", rank, name, *flags, "--out", tmp_path / "run")
+    assert done.returncode != 0
+    if name == "itself":
+        said = f"error: process {1 - rank}: another process has gone ("
+        line = next(line for line in done.stderr.splitlines() if said in line)
+        assert line.endswith("stays: see what it said, then go on by the same command with --resume")
+    else:
+        assert "stopped after step" in done.stderr
+    resumed = torchrun(tmp_path / "job.py", rank, name, *flags, "--out", tmp_path / "run", "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resumed at step" in resumed.stdout
+    for file in ("model/model.safetensors", "predictions.json", "nbest.json", "metrics.json"):
+        assert (tmp_path / "run" / file).read_bytes() == (folder / "unbroken" / file).read_bytes(), file
+    assert log(tmp_path / "run", "loss") == log(folder / "unbroken", "loss")
+
+
 ONE_FAILS = """
 from minitransformer.training import parallel
 from minitransformer.system.errors import DataError, command_line

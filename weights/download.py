@@ -9,6 +9,7 @@ import hashlib
 import http.client
 import os
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -17,10 +18,20 @@ from typing import BinaryIO
 
 from minitransformer.system import files
 from minitransformer.system.errors import DataError
-from minitransformer.system.progress import progress
+from minitransformer.system.progress import progress, say
 
 SILENCE = 30.0  # seconds that a server may be silent
 CHUNK = 1 << 18  # bytes
+LARGEST = 2**30  # bytes of a file; a server that sends more sends something else
+BUSY = (http.HTTPStatus.TOO_MANY_REQUESTS, http.HTTPStatus.SERVICE_UNAVAILABLE)
+PAUSES = (1, 2, 4, 8, 16)  # seconds before one that is busy is asked again, unless it says how long
+LONGEST_PAUSE = 60
+SLOWEST = 1000  # bytes a second, over SLOW_SECONDS and more
+SLOW_SECONDS = 60
+
+
+class _HopelessError(Exception):
+    """What trying again does not mend, and why."""
 
 
 def download(url: str, path: Path, checksum: str = "") -> Path:
@@ -70,11 +81,20 @@ def _fetch(url: str, file: BinaryIO, path: Path) -> None:
     """All of `url` into `file`, which may hold its beginning. Tries again as long as every try gets farther."""
     by_hand = f"fetch it by other means to {path}"
     farthest = file.seek(0, os.SEEK_END)
+    pauses = iter(PAUSES)
     while True:
         try:
             total = _transfer(url, file, path.name)
             reason = "the connection was cut"
+        except _HopelessError as error:
+            raise DataError(f"{url}: {error}; {by_hand}") from error
         except urllib.error.HTTPError as error:
+            if error.code in BUSY and (pause := next(pauses, None)):
+                asked = error.headers.get("Retry-After", "")
+                pause = min(int(asked), LONGEST_PAUSE) if asked.isascii() and asked.isdigit() else pause
+                say(f"{url}: the server answers {error.code} {error.reason}; trying again in {pause} s")
+                time.sleep(pause)
+                continue
             if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or farthest == 0:
                 raise DataError(f"{url}: the server answers {error.code} {error.reason}; {by_hand}") from error
             if error.headers.get("Content-Range") == f"bytes */{farthest}":  # all of it is here
@@ -103,10 +123,18 @@ def _transfer(url: str, file: BinaryIO, name: str) -> int:
             have = 0
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else None
+        began, came = time.monotonic(), 0
         with progress(desc=name, initial=have, total=total, unit="B", unit_scale=True) as bar:
-            while chunk := response.read(CHUNK):
+            while chunk := response.read1(CHUNK):  # as it comes, not when so much is there
+                came += len(chunk)
+                if have + came > LARGEST:
+                    file.truncate(0)
+                    raise _HopelessError(f"it sends more than {LARGEST:,} bytes, which no file of ours has")
                 file.write(chunk)
                 bar.update(len(chunk))
+                seconds = time.monotonic() - began
+                if seconds > SLOW_SECONDS and came < SLOWEST * seconds:
+                    raise _HopelessError(f"it sends {came / seconds:.0f} bytes a second; what came is kept")
     return file.seek(0, os.SEEK_END) if total is None else total
 
 

@@ -7,15 +7,19 @@ the one that came first is recorded, and asked of every later download.
 import os
 import re
 from http import HTTPStatus
+from inspect import signature
 from pathlib import Path
 
 from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.utils import tqdm
 
 from minitransformer.system.errors import WeightsError
 from weights.checkpoints import File
 from weights.download import digest
 
+# Newer versions let a caller watch the bytes come in. Older ones trust the server on where a file ends.
+CAN_BE_WATCHED = "tqdm_class" in signature(hf_hub_download).parameters
 ROUNDED = 0.05  # of a size that was read off the hub's page: "1.2 MB"
 
 
@@ -29,8 +33,19 @@ def download(repository: str, file: File, known: dict[str, str]) -> Path:
     known: sha256 of earlier downloads by "REVISION/FILE"; this one is added where it is the first.
     """
     place = f"{repository}, {file.name} at {file.revision}"
+    most = file.size * (1 + ROUNDED)
+
+    class Bounded(tqdm):
+        """huggingface_hub's progress bar, and the end of a file that does not end."""
+
+        def update(self, count: float | None = 1) -> bool | None:
+            if self.n + (count or 0) > most:
+                raise OSError(f"more than its {file.size:,} bytes came")
+            return super().update(count)
+
+    watched = {"tqdm_class": Bounded} if CAN_BE_WATCHED else {}
     try:
-        path = Path(hf_hub_download(repository, file.name, revision=file.revision))
+        path = Path(hf_hub_download(repository, file.name, revision=file.revision, **watched))
     except Exception as error:  # of which library it is depends on the version (requests, httpx) and on the way (xet)
         raise failure(repository, place, error) from error
     commit = path.parent.name  # snapshots/COMMIT/FILE

@@ -13,6 +13,7 @@ some gradients while others are still being computed.
 
 import atexit
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -84,8 +85,10 @@ class World(NamedTuple):
         try:
             collective(*arguments)
         except RuntimeError as error:  # how torch says that another process has gone
+            reason = re.sub(r"^\[[^]]*\] ", "", _first_line(error)).split(". ")[0]  # without gloo's place and advice
             raise RunError(
-                f"process {self.rank}: lost the others ({_first_line(error)}); see what they said"
+                f"process {self.rank}: another process has gone ({reason}); the last checkpoint stays: "
+                "see what it said, then go on by the same command with --resume"
             ) from error
 
 
