@@ -69,6 +69,8 @@ def read_unigram(path: Path) -> UnigramModel:
     unk_id = settings["unk_id"]
     if [number for number, piece in enumerate(pieces) if piece.kind == UNKNOWN] != [unk_id]:
         raise WeightsError(f"{path}: unk_id {unk_id} is not its one unknown piece; fetch the file again")
+    if "normalizer_spec" not in settings:  # the last part: a file that is cut off before it reads well too
+        raise WeightsError(f"{path}: not a whole SentencePiece model (no normalizer_spec); fetch the file again")
     return UnigramModel(pieces, unk_id, settings["precompiled_charsmap"])
 
 
@@ -78,7 +80,7 @@ def _read_model(data: bytes) -> tuple[list[Piece], dict[str, Any]]:
         if name == "piece":
             pieces.append(Piece(**dict(_message(data, value, PIECE))))
         else:
-            settings.update(_message(data, value, SETTINGS[name]))
+            settings.update(_message(data, value, SETTINGS[name]), **{name: True})
     return pieces, settings
 
 

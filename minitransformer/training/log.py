@@ -3,6 +3,7 @@
 import csv
 import os
 import time
+from array import array
 from collections import deque
 from collections.abc import Sequence
 from itertools import islice
@@ -41,10 +42,12 @@ class Log:
         """
         path = folder / "log.csv"
         self.columns = ["step", "epoch", "loss", *extra, "running_mean", "lr", f"{unit}_per_second"]
-        self.rows = _read_log(path, self.columns, resume_step) if resume_step else []
+        rows = _read_log(path, self.columns, resume_step) if resume_step else []
+        self.losses = array("d", (row["loss"] for row in rows))  # of every step; all else stays on the disk
+        self.last = rows[-1] if rows else {}  # the last step's line
         self._recent = deque(maxlen=window)  # losses of the window
         self._epoch, self._total, self._count = 0, 0.0, 0  # without one: of the epoch so far
-        for row in self.rows:
+        for row in rows:
             if self._remember(row["epoch"], row["loss"]) != row["running_mean"]:
                 raise RunError(
                     f"{path}: the running mean of step {row['step']:.0f} is not that of its losses: somebody changed "
@@ -54,7 +57,7 @@ class Log:
         self._since = time.monotonic()
         self._file = None
         if writes:
-            lines = [",".join(self.columns), *map(self._line, self.rows)]
+            lines = [",".join(self.columns), *map(self._line, rows)]
             files.write_text(path, "\n".join(lines) + "\n")
             self._file = path.open("a", encoding="utf-8", buffering=1)
 
@@ -85,7 +88,8 @@ class Log:
             check_loss(values["loss"], step, checkpoint.last_good(saved, step - 1))
             mean = self._remember(epoch, values["loss"])
             row = {"step": step, "epoch": epoch, **values, "running_mean": mean, "lr": lr, self.columns[-1]: speed}
-            self.rows.append(row)
+            self.losses.append(values["loss"])
+            self.last = row
             if self._file:
                 self._write(self._line(row) + "\n")
         self._waiting = []
@@ -103,11 +107,11 @@ class Log:
 
     @property
     def running_mean(self) -> float:
-        return self.rows[-1]["running_mean"]
+        return self.last["running_mean"]
 
     def __str__(self) -> str:
         """The state of things, for a progress bar."""
-        return f"loss {self.running_mean:.3f}, {self.rows[-1][self.columns[-1]]:,.0f} {self._unit}/s"
+        return f"loss {self.running_mean:.3f}, {self.last[self.columns[-1]]:,.0f} {self._unit}/s"
 
     def _write(self, line: str) -> None:
         try:

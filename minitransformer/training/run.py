@@ -117,4 +117,4 @@ class Run:
     @property
     def losses(self) -> list[float]:
         """Of every step so far."""
-        return [row["loss"] for row in self.log.rows]
+        return self.log.losses.tolist()
