@@ -107,4 +107,5 @@ def kind_of(value: object) -> str:
 
 def short(text: str, longest: int = 40) -> str:
     """The text quoted for a message: on one line, with odd characters escaped, and not too long."""
-    return repr(text) if len(text) <= longest else repr(text[:longest]) + "..."
+    quoted = repr(text) if len(text) <= longest else repr(text[:longest]) + "..."
+    return quoted.replace(r"\u200c", "\u200c")  # ZWNJ is a letter of Persian

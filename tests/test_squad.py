@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from minitransformer.system.errors import DataError
 from qa import squad
+from qa.place import short
 from qa.squad import Answer, Example
 
 CONTEXT = "تهران پایتخت ایران است."
@@ -411,3 +412,7 @@ def test_read_meets_any_json_with_examples_or_a_data_error(tmp_path_factory, lev
         assert squad.read(path)
     except DataError as error:
         assert str(error).splitlines() == [str(error)]
+
+
+def test_a_persian_half_space_in_a_name_is_shown_as_it_is():
+    assert short("آب\u200cانبار\n") == "'آب\u200cانبار\\n'"
