@@ -22,8 +22,28 @@ def dropout(x: Tensor, p: float) -> Tensor:
         return x * 0.0
     bits = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
     uniform = bits.view(torch.int16)[: x.numel()].view(x.shape)  # -LEVELS / 2 ... LEVELS / 2 - 1
-    keep = uniform >= dropped - LEVELS // 2
-    return x * keep * (LEVELS / (LEVELS - dropped))
+    return _Dropped.apply(x, uniform, dropped - LEVELS // 2, LEVELS / (LEVELS - dropped))
+
+
+class _Dropped(torch.autograd.Function):
+    """x where uniform >= least, scaled; else 0. The backward pass needs no more than the draws, two bytes an element."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, uniform: Tensor, least: int, scale: float) -> Tensor:
+        ctx.save_for_backward(uniform)
+        ctx.constants = least, scale
+        return _drop(x, uniform, least, scale)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        (uniform,) = ctx.saved_tensors
+        return _drop(gradient, uniform, *ctx.constants), None, None, None
+
+
+def _drop(x: Tensor, uniform: Tensor, least: int, scale: float) -> Tensor:
+    keep = torch.empty_like(x)
+    torch.ge(uniform, least, out=keep)  # 0 or 1 in x's type: to multiply by a bool takes torch seven times as long
+    return keep.mul_(x).mul_(scale)
 
 
 class Dropout(nn.Module):
