@@ -59,12 +59,14 @@ def main() -> None:
         print(json.dumps(measure(args)))
         return
 
-    contenders = [OURS, PADDED, PER_BATCH, GROUPED]
+    contenders = [OURS, PADDED] if args.quick else [OURS, PADDED, PER_BATCH, GROUPED]
     if find_spec("accelerate"):
         contenders.append(TRAINER)
     if args.explicit:
         contenders.append(f"{OURS}, explicit")
-    if args.compile:
+    if args.quick and args.compile:
+        contenders = [OURS, f"{OURS}, compiled", f"{PADDED}, compiled"]
+    elif args.compile:
         contenders += [f"{name}, compiled" for name in (OURS, PADDED, PER_BATCH)]
     results = in_turns("bench.train_step", contenders, args.rounds)
     rate = max(run["matrix_rate"] for run in results[OURS])
@@ -90,6 +92,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--compile", action="store_true", help="also with torch.compile")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--precision", default="float32", choices=("float32", "mixed"), help="as in train_qa.py")
+    parser.add_argument("--tf32", action="store_true", help="as in train_qa.py, on a GPU")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="ours, HF padded and HF's Trainer alone; with --compile ours, and both compiled",
+    )
     parser.add_argument("--contender", help=argparse.SUPPRESS)  # what a child process is to measure
     return parser.parse_args()
 
@@ -97,7 +105,7 @@ def parse() -> argparse.Namespace:
 def measure(args: argparse.Namespace) -> dict:
     """One contender in this process: the first loss without dropout, the seconds of each step, the peak memory."""
     torch.set_num_threads(args.threads)
-    precision = Precision(args.precision, choose_device(args.device))
+    precision = Precision(args.precision, choose_device(args.device), args.tf32)
     torch.manual_seed(SEED)  # of a fresh head, so that every contender has the same
     model = load_pretrained(args.weights, "question-answering")
     config = model.config

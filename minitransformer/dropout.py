@@ -26,7 +26,7 @@ def dropout(x: Tensor, p: float) -> Tensor:
 
 
 class _Dropped(torch.autograd.Function):
-    """x where uniform >= least, scaled; else 0. The backward pass needs no more than the draws, two bytes an element."""
+    """x where uniform >= least, scaled; else 0. The backward pass needs the draws alone, two bytes an element."""
 
     @staticmethod
     def forward(ctx, x: Tensor, uniform: Tensor, least: int, scale: float) -> Tensor:

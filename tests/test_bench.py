@@ -4,6 +4,9 @@ import csv
 import dataclasses
 import importlib
 import json
+import os
+import re
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -13,6 +16,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -363,3 +367,59 @@ def test_the_loop_finds_the_answer_among_its_candidates():
 
 def test_table_is_markdown():
     assert table(["a", "b"], ["1", "2"]) == "| a | b |\n|---|---|\n| 1 | 2 |"
+
+
+def test_parts_of_a_step_add_up_to_the_step(checkpoint, questions):
+    sizes = ("--batch-size", 2, "--max-length", 64, "--steps", 2, "--threads", 1)
+    rows = cells(run("bench.parts", "--weights", checkpoint, "--data", questions, *sizes))[1:]
+    seconds = {row[0]: float(row[1]) for row in rows}
+    whole = seconds.pop("the whole step, under the profiler")
+    del seconds["the whole step without it"]
+    assert sum(seconds.values()) == pytest.approx(whole, abs=0.0006 * len(seconds))
+    for part in ("products of a layer with its weights", "products inside attention", "random numbers of dropout",
+                 "masks of dropout", "norms", "softmax", "optimizer"):  # fmt: skip
+        assert seconds[part] > 0, part
+
+
+def test_growth_measures_each_length_and_batch_and_draws_them(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr("bench.growth.processes", lambda args: f"at {args.alone_at}")
+    sizes = ("--lengths", 8, 16, "--sizes", 1, 2, "--repeats", 1, "--threads", 1)
+    printed = run("bench.growth", "--weights", checkpoint, *sizes, "--chart", tmp_path / "chart.png")
+    rows = cells(printed)
+    assert [row[0] for row in rows] == 2 * ["passages of", "8 tokens", "16 tokens"]
+    assert all(
+        re.fullmatch(r"[\d.e+]+, HF x [\d.]+", cell) for row in rows if row[0] != "passages of" for cell in row[1:]
+    )
+    assert Image.open(tmp_path / "chart.png").size[0] > 800
+    alone = run("bench.growth", "--weights", checkpoint, *sizes, "--alone", 8, 2)
+    assert float(alone) > 0
+
+
+FAKE_PYTHON = """#!/bin/sh
+case "$2 $*" in
+bench.epoch*) echo "round 1, ours: 3.25 s" >&2; sleep 60 ;;
+bench.vision*) echo "Traceback" >&2; echo "error: pictures: no such folder" >&2; exit 2 ;;
+*) echo "| table of $2 |" ;;
+esac
+"""
+
+
+@pytest.mark.skipif(shutil.which("timeout") is None, reason="no timeout(1) on this system")
+def test_the_gpu_script_prints_every_part_and_what_a_part_that_ran_over_had(tmp_path):
+    (tmp_path / "python").write_text(FAKE_PYTHON)
+    (tmp_path / "python").chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PERCENT": "1", "DEVICE": "cpu"}
+    script = Path(__file__).parents[1] / "bench/gpu.sh"
+    done = subprocess.run(
+        [script, "tokenizer", "questions", "pictures"], env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    parts = done.stdout.split("\n## ")[1:]
+    assert len(parts) == 7
+    assert all(part.endswith(f"| table of {'bench.train_step' if number else 'bench.shape'} |\n")
+               for number, part in enumerate(parts[:5]))  # fmt: skip
+    assert parts[5].endswith("not measured: it ran over its 1 seconds; by then:\nround 1, ours: 3.25 s\n")
+    assert parts[6].endswith("not measured: it ended with status 2: error: pictures: no such folder\n")
+    bounds = [int(seconds) for seconds in re.findall(r"^ *part (\d+) ", script.read_text(), re.MULTILINE)]
+    assert len(bounds) == 7
+    assert sum(bounds) <= 8 * 60 - 10, "and Python's own start"
