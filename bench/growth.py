@@ -53,7 +53,7 @@ def main() -> None:
         print(f"{title}: milliseconds of a feature, ours, and HF's as a multiple of it\n")
         rows = [[f"{length} tokens", *(cell(cells[length, size], what, size) for size in args.sizes)]
                 for length in args.lengths]  # fmt: skip
-        print(table(["passages of", *(f"batch {size}" for size in args.sizes)], *rows), "\n")
+        print(table(["passages of", *(f"batch {size}" for size in args.sizes)], *rows) + "\n")
     print(processes(args))
     print(f"\n{precision.name}, {machine(args.threads)}; medians of {args.repeats}")
     if args.chart:

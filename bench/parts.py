@@ -67,10 +67,10 @@ def main() -> None:
 
     rate = matrix_rate(dtype=precision.dtype)
     flops = sum(flops_per_step([len(f.input_ids) for f in part], model.config) for part in features[1:]) / args.steps
-    rows = [[name, f"{part:.3f}", f"{part / watched:.1%}"] for name, part in seconds.items()]
-    rows.append(["the whole step, under the profiler", f"{watched:.3f}", ""])
-    rows.append(["the whole step without it", f"{plain:.3f}", ""])
-    print(table(["part", "seconds of a step", "share"], *rows))
+    rows = [[name, f"{1000 * part:.2f}", f"{part / watched:.1%}"] for name, part in seconds.items()]
+    rows.append(["the whole step, under the profiler", f"{1000 * watched:.2f}", ""])
+    rows.append(["the whole step without it", f"{1000 * plain:.2f}", ""])
+    print(table(["part", "milliseconds of a step", "share"], *rows))
     print(
         f"\nUseful work: {flops / 1e9:,.0f} GFLOP a step, {flops / rate:.3f} s at the matrix rate of "
         f"{rate / 1e9:,.0f} GFLOP/s in {precision.name}: {flops / rate / plain:.0%} of the step"

@@ -375,7 +375,7 @@ def test_parts_of_a_step_add_up_to_the_step(checkpoint, questions):
     seconds = {row[0]: float(row[1]) for row in rows}
     whole = seconds.pop("the whole step, under the profiler")
     del seconds["the whole step without it"]
-    assert sum(seconds.values()) == pytest.approx(whole, abs=0.0006 * len(seconds))
+    assert sum(seconds.values()) == pytest.approx(whole, abs=0.006 * len(seconds))
     for part in ("products of a layer with its weights", "products inside attention", "random numbers of dropout",
                  "masks of dropout", "norms", "softmax", "optimizer"):  # fmt: skip
         assert seconds[part] > 0, part

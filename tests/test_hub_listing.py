@@ -14,7 +14,8 @@ from hub_server import HubServer, connect
 from minitransformer import bert
 from minitransformer.system.errors import WeightsError
 from tiny import call, files_under, write_checkpoint
-from weights import compare, hub, load_pretrained, load_tokenizer
+from weights import hub, load_pretrained, load_tokenizer
+from weights.compare import __main__ as compare
 from weights.find import HUB_ID, find_folder
 from weights.hub_file import CAN_BE_WATCHED
 from weights.hub_listing import resolve

@@ -12,7 +12,8 @@ from minitransformer.system.errors import UserError, WeightsError
 from minitransformer.vit import DeitWithTeacher, Vit, VitConfig, VitForImageClassification, images_at_once
 from tiny import change_tensors, rewrite_json
 from weights import load_pretrained, save_pretrained
-from weights.compare import compare, compare_models, first_difference, main, random_inputs
+from weights.compare import compare, compare_models, first_difference, random_inputs
+from weights.compare.__main__ import main
 from weights.load import read_labels
 from weights.new_model import new_classifier
 

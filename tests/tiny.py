@@ -26,7 +26,8 @@ from minitransformer.training import checkpoint
 from qa import inference, predict, squad
 from qa.features import collate, featurise
 from qa.squad import Answer, Example
-from weights import compare, load_pretrained, save_pretrained
+from weights import load_pretrained, save_pretrained
+from weights.compare import __main__ as compare
 from weights.compare import compare_models, first_difference, random_inputs
 from weights.tokenizer import BERT_SPECIAL, load_tokenizer
 

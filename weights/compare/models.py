@@ -1,6 +1,4 @@
-"""Our model against transformers' on the same folder, part by part.
-
-python -m weights.compare FOLDER
+"""One of our models against transformers' on the same folder, part by part.
 
 Both load the folder, read the same random tokens (with segments and padding) and run backward from the same loss. For
 every part that has parameters the outputs at real tokens and the gradients of its parameters are compared, in the order
@@ -9,10 +7,10 @@ transformers is needed here and nowhere else (pip install transformers).
 """
 
 import tempfile
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 from unittest import mock
 
@@ -22,15 +20,13 @@ from torch import Tensor, nn
 
 from minitransformer.dropout import dropout
 from minitransformer.packing import Packing
-from minitransformer.system.errors import UserError, command_line
-from minitransformer.system.flags import FlagParser
+from minitransformer.system.errors import UserError
 from weights import maps
+from weights.compare.trace import Call, Use, difference, gradient_of, loss_of, recording, tensors_of
 from weights.find import find_folder
 from weights.folder import read_json
-from weights.load import default_task, load_pretrained, read_config
+from weights.load import load_pretrained, read_config
 
-TOLERANCE = 1e-5  # relative and absolute
-TASKS = ("encoder", "question-answering", "masked-lm", "image-classification")
 OUTPUTS = ("last_hidden_state", "start_logits", "end_logits", "logits")  # transformers' names of what we return too
 
 
@@ -72,19 +68,19 @@ def compare_models(ours: nn.Module, theirs: nn.Module, inputs: dict[str, Tensor]
     parameters = parameter_names(ours, theirs)
     names = {owner(our_name): owner(their_name) for our_name, their_name in parameters.items() if owner(our_name)}
     state = torch.get_rng_state()
-    our_outputs = run(ours.train(training), dict.fromkeys(names), inputs, keep)
+    our_calls = run(ours.train(training), names, inputs, keep)
     torch.set_rng_state(state)
     with our_dropout(theirs, keep) if training else nullcontext():
-        their_outputs = run(theirs.train(training), dict.fromkeys(names.values()), inputs, keep)
+        their_calls = run(theirs.train(training), set(names.values()), inputs, keep)
 
     # A loss has no scale of its own, and rounding grows with it: gradients above 1 are brought down to it, all alike.
-    scale = max(1.0, *(_gradient(parameter).abs().max().item() for parameter in theirs.parameters()))
+    scale = max(1.0, *(gradient_of(parameter).abs().max().item() for parameter in theirs.parameters()))
     parts = []
-    for name, use in our_outputs:
-        output, output_excess = difference(our_outputs[name, use], their_outputs[names[name], use])
+    for name, use in our_calls:
+        output, output_excess = difference(our_calls[name, use].output, their_calls[names[name], use].output)
         gradients = [
             difference(
-                _gradient(ours.get_parameter(our_name)) / scale, _gradient(theirs.get_parameter(their_name)) / scale
+                gradient_of(ours.get_parameter(our_name)) / scale, gradient_of(theirs.get_parameter(their_name)) / scale
             )
             for our_name, their_name in parameters.items()
             if owner(our_name) == name
@@ -112,14 +108,19 @@ def random_inputs(config: nn.Module, batch: int = 3, length: int = 24, seed: int
     return inputs
 
 
-def load_theirs(folder: Path, task: str) -> nn.Module:
-    """transformers' model for a task, from the same folder."""
+def import_transformers() -> ModuleType:
     try:
         import transformers
     except ImportError:
         raise UserError("weights.compare needs transformers: pip install transformers") from None
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    return transformers
+
+
+def load_theirs(folder: Path, task: str) -> nn.Module:
+    """transformers' model for a task, from the same folder."""
+    transformers = import_transformers()
     architecture, _ = read_config(folder)
     if "model_type" not in read_json(folder / "config.json"):
         raise UserError(f"{folder}: a folder of timm's, which transformers does not read; save_pretrained it first")
@@ -127,27 +128,15 @@ def load_theirs(folder: Path, task: str) -> nn.Module:
     return kind.from_pretrained(folder, dtype=torch.float32)
 
 
-def run(
-    model: nn.Module, modules: dict[str, None], inputs: dict[str, Tensor], keep: Tensor | None
-) -> dict[tuple[str, int], Tensor]:
-    """Forward with a record of what the named modules return at real tokens, (N, ...), at each use, then backward."""
-    outputs: dict[tuple[str, int], Tensor] = {}
-    uses: Counter[str] = Counter()
-
-    def recorder(name: str):
-        def hook(module: nn.Module, arguments: tuple, output: Tensor) -> None:
-            uses[name] += 1
-            outputs[name, uses[name]] = _real(output.detach(), keep)
-
-        return hook
-
-    handles = [model.get_submodule(name).register_forward_hook(recorder(name)) for name in modules]
+def run(model: nn.Module, modules: Iterable[str], inputs: dict[str, Tensor], keep: Tensor | None) -> dict[Use, Call]:
+    """Forward with a record of the named modules at real tokens, then backward."""
     model.zero_grad()
-    result = model(**inputs)
-    for handle in handles:
-        handle.remove()
-    loss_of(result, keep).backward()
-    return outputs
+    with recording(model, modules, keep) as calls:
+        result = model(**inputs)
+    if isinstance(result, dict):  # transformers' output; it may hold a pooler's too, which we do not build
+        result = [result[name] for name in OUTPUTS if name in result]
+    loss_of(tensors_of(result), keep).backward()
+    return calls
 
 
 @contextmanager
@@ -172,19 +161,16 @@ def our_dropout(theirs: nn.Module, keep: Tensor) -> Iterator[None]:
             text[:, rows[:, None], rows] = dropout(x.new_ones(x.size(1), len(rows), len(rows)), p)
         return x * factor
 
-    theirs.set_attn_implementation("eager")
+    attend_by_formula(theirs)
     with mock.patch.object(nn.functional, "dropout", drawn):
         yield
 
 
-def loss_of(result: object, keep: Tensor | None) -> Tensor:
-    """One number to run backward from, that every output at a real token enters with a weight of its own."""
-    if isinstance(result, dict):  # transformers' output; it may hold a pooler's too, which we do not build
-        result = [result[name] for name in OUTPUTS if name in result]
-    tensors = [result] if isinstance(result, Tensor) else result
-    real = [_real(tensor, keep) for tensor in tensors]
-    weighted = [(tensor * torch.linspace(-1, 1, tensor.numel()).view_as(tensor)).sum() for tensor in real]
-    return sum(total / tensor.numel() ** 0.5 for total, tensor in zip(weighted, real, strict=True))
+def attend_by_formula(theirs: nn.Module) -> None:
+    """transformers' "eager" attention in all parts of a module: a kernel would draw its dropout for itself."""
+    for part in theirs.modules():
+        if hasattr(part, "config"):
+            part.config._attn_implementation = "eager"
 
 
 def parameter_names(ours: nn.Module, theirs: nn.Module) -> dict[str, str]:
@@ -220,14 +206,6 @@ def owner(parameter: str) -> str:
     return parameter.rpartition(".")[0]
 
 
-def difference(ours: Tensor, theirs: Tensor) -> tuple[float, float]:
-    """The largest difference, and the largest as a multiple of what is allowed. Infinite where shapes differ."""
-    if ours.shape != theirs.shape:
-        return float("inf"), float("inf")
-    apart = (ours - theirs).abs()
-    return apart.max().item(), (apart / (TOLERANCE + TOLERANCE * theirs.abs())).max().item()
-
-
 def first_difference(parts: list[Part]) -> str | None:
     """In words, the first part whose output differs; where none does, the last whose gradient does."""
     for part in parts:
@@ -261,34 +239,3 @@ def _layer(name: str) -> str:
     if words[0] == "groups":
         return ".".join(words[:3])
     return words[0] if name.startswith(("embeddings", "widen", "norm", "encoder.")) else "head"
-
-
-def _real(tensor: Tensor, keep: Tensor | None) -> Tensor:
-    """(B, T, ...) or, for positions, (1, T, ...) -> (N, ...); what is packed already stays."""
-    if keep is None or tensor.shape[1:2] != keep.shape[1:] or tensor.shape[0] not in (1, keep.size(0)):
-        return tensor
-    return tensor.expand(keep.size(0), *tensor.shape[1:])[keep]
-
-
-def _gradient(parameter: nn.Parameter) -> Tensor:
-    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-
-
-@command_line
-def main() -> None:
-    parser = FlagParser(prog="python -m weights.compare", description=__doc__)
-    parser.add_argument("folder", help="a checkpoint folder in Hugging Face layout, or the name of one that ships")
-    parser.add_argument("--task", choices=TASKS, help="default: config.json's")
-    args = parser.parse_args()
-    folder = find_folder(args.folder)
-    task = args.task or default_task(folder, read_config(folder)[0])
-    parts = compare(folder, task)
-    print(f"{folder} as {task}: largest differences from transformers, {TOLERANCE:.0e} allowed (relative and absolute)")
-    print(table(parts))
-    verdict = first_difference(parts)
-    print(verdict or f"equal in all {len(parts)} parts")
-    raise SystemExit(1 if verdict else 0)
-
-
-if __name__ == "__main__":
-    main()
