@@ -19,7 +19,7 @@ from qa.serve import reader as reader_module
 from qa.serve import server as server_module
 from qa.serve.reader import Reader
 from qa.serve.server import ADDRESS, POLICY
-from qa.serve.turns import EndedError, Turns
+from qa.serve.turns import Turns
 from test_ask import teach_capitals
 from test_serve import CHECKOUT, FIELDS, FIRST, JSON, asked, request, running
 
@@ -102,31 +102,6 @@ def test_one_who_no_longer_waits_holds_nobody_up():
     assert len(turns) == 0
     with turns.turn(lambda: None):
         pass
-
-
-def test_the_end_waits_for_the_turn_that_is_on_and_lets_no_other_begin():
-    turns, told = Turns(), []
-    began = threading.Event()
-
-    def take():
-        with turns.turn(lambda: None):
-            began.set()
-            time.sleep(0.1)
-            told.append("over")
-
-    def wait():
-        with pytest.raises(EndedError), turns.turn(lambda: None):
-            told.append("never")
-
-    threads = [threading.Thread(target=take), threading.Thread(target=wait)]
-    threads[0].start()
-    began.wait()
-    threads[1].start()
-    turns.end()
-    assert told == ["over"]
-    for thread in threads:
-        thread.join()
-    assert told == ["over"]
 
 
 # ------------------------------------------------------------------------------------------------ many at once
@@ -243,17 +218,18 @@ def test_what_http_server_refuses_itself_has_the_policy_too(server, line):
     assert set(json.loads(body)) == {"error"}
 
 
-@pytest.mark.parametrize("seconds", [0.3, 1.0])
-def test_ctrl_c_during_an_answer_ends_it(folder, seconds):
-    """While torch computes: Python that ends then is aborted by the C++ library."""
+@pytest.mark.parametrize("seconds", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("path", ["/answer", "/attention"])
+def test_ctrl_c_while_torch_computes_ends_it(folder, path, seconds):
     command = [sys.executable, "-m", "qa.serve", "--model", str(folder), "--port", "0"]
     process = subprocess.Popen(command, cwd=CHECKOUT, env=os.environ | {"OMP_NUM_THREADS": "2"},
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
     port = int(re.search(r":(\d+)/", process.stdout.readline())[1])
+    fields = FIELDS | {"passage": LONG * 2} | ({} if path == "/answer" else {"window": 0, "layer": 0, "head": 0})
     connections = []
     for _ in range(8):
         connections.append(http.client.HTTPConnection(ADDRESS, port, timeout=60))
-        connections[-1].request("POST", "/answer", json.dumps(FIELDS | {"passage": LONG * 2}), JSON)
+        connections[-1].request("POST", path, json.dumps(fields), JSON)
     time.sleep(seconds)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)

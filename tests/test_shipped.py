@@ -72,6 +72,6 @@ def test_the_wheel_holds_everything_that_ships():
     settings = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
     globs = settings["package-data"]["weights"]
     for path in (CHECKOUT / "weights").glob("*/*"):
-        if path.is_file() and path.suffix != ".pyc":
+        if path.is_file() and path.suffix not in {".py", ".pyc"}:
             assert any(fnmatch(path.relative_to(CHECKOUT / "weights").as_posix(), glob) for glob in globs), path
     assert settings["package-data"]["recipes"] == ["*.toml"]

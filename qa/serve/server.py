@@ -19,7 +19,6 @@ from typing import Any
 from minitransformer.pages.page import STYLE
 from minitransformer.system.errors import DataError, RunError, UserError
 from qa.serve.reader import MOST_TOKENS, Reader, TooLongError
-from qa.serve.turns import EndedError
 
 ADDRESS, PORT, LAST_PORT = "127.0.0.1", 8765, 65_535
 NAMES = (ADDRESS, "localhost")  # by which a browser on this machine calls it
@@ -79,11 +78,6 @@ class Server(ThreadingHTTPServer):
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):  # a browser that has gone is no error
             super().handle_error(request, client_address)
 
-    def server_close(self) -> None:
-        """Let the batch that is being read end: torch aborts the process if it is computing when Python ends."""
-        super().server_close()
-        self.reader.turns.end()
-
 
 class _RefusedError(Exception):
     """A request that gets no answer, and why."""
@@ -141,8 +135,6 @@ class Handler(BaseHTTPRequestHandler):
             self.reply_json(getattr(self.server.reader, self.path[1:])(self.check_wanted, **fields))
         except _RefusedError as refused:
             self.reply_json({"error": str(refused)}, refused.status)
-        except EndedError:
-            self.reply_json({"error": "the server ends"}, HTTPStatus.SERVICE_UNAVAILABLE)
         except TooLongError as error:
             self.reply_json({"error": str(error)}, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         except UserError as error:

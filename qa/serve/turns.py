@@ -8,17 +8,13 @@ from contextlib import contextmanager
 GLANCE = 0.1  # seconds after which one who waits looks whether the answer is still wanted
 
 
-class EndedError(Exception):
-    """The server ends: there are no more turns."""
-
-
 class Turns:
     """Whoever came first goes first, one at a time."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._waiting: deque[object] = deque()
-        self._taken = self._ended = False
+        self._taken = False
 
     def __len__(self) -> int:
         """How many wait."""
@@ -26,17 +22,12 @@ class Turns:
 
     @contextmanager
     def turn(self, check: Callable[[], None]) -> Iterator[None]:
-        """Wait for a turn and hold it inside. check: called while waiting; what it raises ends the wait.
-
-        Raises EndedError after `end`.
-        """
+        """Wait for a turn and hold it inside. check: called while waiting; what it raises ends the wait."""
         ticket = object()
         with self._changed:
             self._waiting.append(ticket)
             try:
-                while self._ended or self._taken or self._waiting[0] is not ticket:
-                    if self._ended:
-                        raise EndedError
+                while self._taken or self._waiting[0] is not ticket:
                     check()
                     self._changed.wait(GLANCE)
                 check()
@@ -50,11 +41,3 @@ class Turns:
             with self._changed:
                 self._taken = False
                 self._changed.notify_all()
-
-    def end(self) -> None:
-        """Wait until the turn that is on is over; no other follows."""
-        with self._changed:
-            self._ended = True
-            self._changed.notify_all()
-            while self._taken:
-                self._changed.wait()
