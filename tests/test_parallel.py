@@ -177,7 +177,9 @@ def test_a_process_that_is_killed_ends_the_other_with_a_line_and_the_run_goes_on
     done = torchrun(tmp_path / "job.py", rank, name, *flags, "--out", tmp_path / "run")
     assert done.returncode != 0
     if name == "itself":
-        said = rf"error: process {1 - rank}: another process has gone \([^\n]*\); the last checkpoint stays: see what it"
+        said = (
+            rf"error: process {1 - rank}: another process has gone \([^\n]*\); the last checkpoint stays: see what it"
+        )
         assert re.search(said + " said, then go on by the same command with --resume", done.stderr), done.stderr
     else:
         assert "stopped after step" in done.stderr
