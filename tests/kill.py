@@ -172,8 +172,12 @@ class Kill:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file and folder by its name, hidden ones too, without the times in log.csv and on the page."""
-    return {str(path.relative_to(folder)): b"" if path.is_dir() else without_times(path) for path in folder.rglob("*")}
+    """Every file and folder by its name, hidden ones too, without the times in log.csv and on the page.
+
+    Nor log.before.csv: what was logged before the first checkpoint by a run that was killed and began anew.
+    """
+    kept = [path for path in folder.rglob("*") if path.name != "log.before.csv"]
+    return {str(path.relative_to(folder)): b"" if path.is_dir() else without_times(path) for path in kept}
 
 
 def without_times(path: Path) -> bytes:
