@@ -27,6 +27,7 @@ from qa.squad import read
 
 QUESTIONS = Path(__file__).parent / "answerer_questions.json"
 HOST = "127.0.0.1"
+CHARACTERS = 80_000  # of the long passage
 ENDS_WITHIN = 1.0  # seconds after Ctrl-C
 GROWTH = 0.02  # of memory, over all requests
 
@@ -40,9 +41,8 @@ def main() -> None:
     parser.add_argument("--requests", type=whole_number(at_least=50), default=1000, help="for the memory (1000)")
     flags = parser.parse_args()
     pairs = [(example.context, example.question) for example in read(QUESTIONS)]
-    long = " ".join(context for context, _ in pairs)
-    while len(long) < 80_000:
-        long += "\n" + long
+    long = "\n".join(context for context, _ in pairs)
+    long = (long * (CHARACTERS // len(long) + 1))[:CHARACTERS]
 
     with serving(flags.model) as (port, process):
         ask(port, *pairs[0])  # the first one is slower
