@@ -14,7 +14,7 @@ from qa.features import Batch, Feature, batches_by_tokens, collate, pair_templat
 from qa.serve.turns import Turns
 from qa.spans import in_feature_order, predictions
 
-MOST_TOKENS = 32_768  # of all windows of a request, about 130,000 characters of Persian: seconds on two cores
+MOST_TOKENS = 32_768  # of all windows of a request, about 80,000 characters of Persian: seconds on two cores
 
 
 class TooLongError(DataError):
