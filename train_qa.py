@@ -14,14 +14,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from torch import nn
+from torch import Tensor, nn
 
+from minitransformer.packing import Packing
 from minitransformer.system import files
 from minitransformer.system.errors import RunError, command_line
 from minitransformer.system.progress import say
 from minitransformer.system.shell import command
 from minitransformer.training import recipe
 from minitransformer.training.device import ahead, move
+from minitransformer.training.graphs import Graphs
 from minitransformer.training.optim import linear_rate, parameter_groups, set_rate, step_rate
 from minitransformer.training.order import chunks, count_steps, epoch_order
 from minitransformer.training.parallel import World
@@ -29,7 +31,7 @@ from minitransformer.training.precision import Precision
 from minitransformer.training.run import Run, start
 from minitransformer.training.run_folder import facts, fingerprint, open_run_folder
 from qa import demo, mend, metrics, pquad, report, squad
-from qa.features import Batch, Feature, collate, featurise
+from qa.features import Batch, Feature, collate, featurise, top_up
 from qa.inference import read, span_loss
 from qa.report.plots import plot_losses
 from qa.report.scored import write_data
@@ -97,9 +99,23 @@ def train(
     steps_per_epoch, steps = count_steps(len(features), job.batch_size, job.epochs, job.max_steps)
     groups = parameter_groups(model, job.weight_decay, job.decay_all)
     optimizer = torch.optim.AdamW(groups, job.learning_rate, fused=True)
+    graphed = job.graphs and precision.dtype == torch.bfloat16 and device.type == "cuda"
+
+    def learn(size: int, batch: Batch, packing: Packing, soft: Shares | None) -> Tensor:
+        """Add to the gradients those of some of the step's `size` features. Returns their share of its loss."""
+        with precision.autocast():
+            start_logits, end_logits = model(batch.input_ids, batch.token_type_ids, packing)
+            loss = span_loss(start_logits, end_logits, batch.start, batch.end, reduction="sum") / size
+            if soft:
+                taught = soft_loss(start_logits, end_logits, soft, job.temperature) / size
+                loss = (1 - job.teacher_weight) * loss + job.teacher_weight * taught
+        precision.backward(loss)
+        return loss.detach()
 
     with Run(folder, job, model, optimizer, world, precision, steps, unit="tokens") as run:
-        coming = batches(features, job, range(run.done, steps), steps_per_epoch, model.config.pad_id, world, shares)
+        compute = Graphs(learn, parameters) if graphed else learn
+        todo = range(run.done, steps)
+        coming = batches(features, job, todo, steps_per_epoch, model.config.pad_id, world, shares, graphed)
         for step, (size, tokens, parts) in enumerate(ahead(coming, device), start=run.done):
             epoch, batch_number = divmod(step, steps_per_epoch)
             if job.schedule == "step":
@@ -109,16 +125,8 @@ def train(
             set_rate(optimizer, rate)
 
             loss = torch.zeros((), device=device)
-            for batch, soft in parts:  # one, but for --micro-batch; none, where there are fewer features than processes
-                batch = move(batch, device)
-                with precision.autocast():
-                    start_logits, end_logits = model(batch.input_ids, batch.token_type_ids, batch.attention_mask)
-                    part = span_loss(start_logits, end_logits, batch.start, batch.end, reduction="sum") / size
-                    if soft:
-                        taught = soft_loss(start_logits, end_logits, move(soft, device), job.temperature) / size
-                        part = (1 - job.teacher_weight) * part + job.teacher_weight * taught
-                precision.backward(part)
-                loss += part.detach()
+            for part in parts:  # one, but for --micro-batch; none, where there are fewer features than processes
+                loss += compute(size, *(move(tensors, device) for tensors in part))
             loss = world.sum_gradients(parameters, loss)
             precision.step(optimizer, parameters, job.clip_norm)
 
@@ -135,19 +143,25 @@ def batches(
     pad_id: int,
     world: World,
     shares: list[np.ndarray] | None = None,
-) -> Iterator[tuple[int, int, list[tuple[Batch, Shares | None]]]]:
+    topped_up: bool = False,
+) -> Iterator[tuple[int, int, list[tuple[Batch, Packing, Shares | None]]]]:
     """For each step the number of its features and tokens, and this process's part of them in batches of `micro_batch`,
-    each with what the teacher says of it."""
+    each with its packing and what the teacher says of it. topped_up: in shapes that come again, as `Graphs` likes them.
+    """
     for step in steps:
         epoch, batch_number = divmod(step, steps_per_epoch)
         if step == steps.start or batch_number == 0:
             order = epoch_order(len(features), job.seed, epoch).tolist()
         chosen = order[batch_number * job.batch_size : (batch_number + 1) * job.batch_size]
         tokens = sum(len(features[index].input_ids) for index in chosen)
-        parts = list(chunks(world.share(chosen), job.micro_batch))
-        collated = [collate([features[index] for index in part], pad_id) for part in parts]
-        softened = [pad([shares[index] for index in part]) if shares else None for part in parts]
-        yield len(chosen), tokens, list(zip(collated, softened, strict=True))
+        parts = []
+        for part in chunks(world.share(chosen), job.micro_batch):
+            batch = collate([features[index] for index in part], pad_id)
+            if topped_up:
+                batch = top_up(batch, job.max_length, pad_id)
+            soft = pad([shares[index] for index in part], batch.input_ids.shape) if shares else None
+            parts.append((batch, Packing.of(batch.attention_mask), soft))
+        yield len(chosen), tokens, parts
 
 
 @torch.no_grad()

@@ -98,7 +98,10 @@ def measure(job: Bench) -> dict[str, Any]:
         batches = [widen(batch, job.max_length, pad_id) for batch in batches]
         hf = HFReader(model).to(precision.device).train()
         del model
-        seconds = trainer_seconds(hf.hf, batches, job) if job.contender == TRAINER else steps(hf, batches, precision)
+        if job.contender == TRAINER:
+            seconds = trainer_seconds(hf.hf, batches, job)
+        else:
+            seconds = steps(hf, batches, precision, job.max_length)
         epoch = statistics.mean(seconds) * len(features) / job.batch_size
     result = {"seconds": seconds, "epoch": epoch, "peak": peak_memory(precision.device)}
     if job.contender == OURS:

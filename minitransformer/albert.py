@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from minitransformer.bert import BertForMaskedLM, BertForQuestionAnswering, Embeddings, Layer
-from minitransformer.packing import Packing, pack_inputs
+from minitransformer.packing import Mask, Packing, pack_inputs
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,12 @@ class Albert(nn.Module):
             nn.ModuleList(Layer(config) for _ in range(config.inner_layers)) for _ in range(config.groups)
         )
 
-    def forward(
-        self, input_ids: Tensor, token_type_ids: Tensor | None = None, attention_mask: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None, attention_mask: Mask = None) -> Tensor:
         hidden, packing = self.packed(input_ids, token_type_ids, attention_mask)
         return packing.unpack(hidden)
 
     def packed(
-        self, input_ids: Tensor, token_type_ids: Tensor | None = None, attention_mask: Tensor | None = None
+        self, input_ids: Tensor, token_type_ids: Tensor | None = None, attention_mask: Mask = None
     ) -> tuple[Tensor, Packing]:
         """(B, T) -> hidden states of the real tokens (N, C), and where they stand. Arguments as in `pack_inputs`."""
         ids, packing = pack_inputs(input_ids, token_type_ids, attention_mask, self.config.positions)

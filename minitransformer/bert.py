@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from minitransformer.attention import SelfAttention
 from minitransformer.dropout import Dropout
-from minitransformer.packing import Packing, pack_inputs
+from minitransformer.packing import Mask, Packing, pack_inputs
 
 # The names that config.json uses. "gelu" is the exact one (erf), "gelu_new" the tanh approximation: not the same.
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -100,14 +100,12 @@ class Bert(nn.Module):
         self.embeddings = Embeddings(config, config.width)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
 
-    def forward(
-        self, input_ids: Tensor, token_type_ids: Tensor | None = None, attention_mask: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None, attention_mask: Mask = None) -> Tensor:
         hidden, packing = self.packed(input_ids, token_type_ids, attention_mask)
         return packing.unpack(hidden)
 
     def packed(
-        self, input_ids: Tensor, token_type_ids: Tensor | None = None, attention_mask: Tensor | None = None
+        self, input_ids: Tensor, token_type_ids: Tensor | None = None, attention_mask: Mask = None
     ) -> tuple[Tensor, Packing]:
         """(B, T) -> hidden states of the real tokens (N, C), and where they stand. Arguments as in `pack_inputs`."""
         ids, packing = pack_inputs(input_ids, token_type_ids, attention_mask, self.config.positions)
@@ -130,7 +128,7 @@ class BertForQuestionAnswering(nn.Module):
         self.span = nn.Linear(config.width, 2)
 
     def forward(
-        self, input_ids: Tensor, token_type_ids: Tensor | None = None, attention_mask: Tensor | None = None
+        self, input_ids: Tensor, token_type_ids: Tensor | None = None, attention_mask: Mask = None
     ) -> tuple[Tensor, Tensor]:
         """Start and end logits, (B, T) each, PADDING_LOGIT at padding: softmax gives padding no probability."""
         hidden, packing = self.encoder.packed(input_ids, token_type_ids, attention_mask)
@@ -158,7 +156,7 @@ class BertForMaskedLM(nn.Module):
         self,
         input_ids: Tensor,
         token_type_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
+        attention_mask: Mask = None,
         positions: Tensor | None = None,
     ) -> Tensor:
         """Logits over the vocabulary: (B, T, V), zeros at padding.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from minitransformer.bert import BertForMaskedLM, BertForQuestionAnswering, Layer
 from minitransformer.dropout import Dropout
-from minitransformer.packing import Packing, pack_inputs
+from minitransformer.packing import Mask, Packing, pack_inputs
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,12 @@ class DistilBert(nn.Module):
         self.embeddings = Embeddings(config)
         self.layers = nn.ModuleList(DistilLayer(config) for _ in range(config.layers))
 
-    def forward(
-        self, input_ids: Tensor, token_type_ids: Tensor | None = None, attention_mask: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None, attention_mask: Mask = None) -> Tensor:
         hidden, packing = self.packed(input_ids, token_type_ids, attention_mask)
         return packing.unpack(hidden)
 
     def packed(
-        self, input_ids: Tensor, token_type_ids: Tensor | None = None, attention_mask: Tensor | None = None
+        self, input_ids: Tensor, token_type_ids: Tensor | None = None, attention_mask: Mask = None
     ) -> tuple[Tensor, Packing]:
         """(B, T) -> hidden states of the real tokens (N, C), and where they stand. Arguments as in `pack_inputs`.
 

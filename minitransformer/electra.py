@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minitransformer.bert import BertConfig, BertForMaskedLM, BertForQuestionAnswering, Embeddings, Layer
-from minitransformer.packing import Packing, pack_inputs
+from minitransformer.packing import Mask, Packing, pack_inputs
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,12 @@ class Electra(nn.Module):
         self.widen = nn.Linear(config.embedding_width, config.width) if config.widens else nn.Identity()
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
 
-    def forward(
-        self, input_ids: Tensor, token_type_ids: Tensor | None = None, attention_mask: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None, attention_mask: Mask = None) -> Tensor:
         hidden, packing = self.packed(input_ids, token_type_ids, attention_mask)
         return packing.unpack(hidden)
 
     def packed(
-        self, input_ids: Tensor, token_type_ids: Tensor | None = None, attention_mask: Tensor | None = None
+        self, input_ids: Tensor, token_type_ids: Tensor | None = None, attention_mask: Mask = None
     ) -> tuple[Tensor, Packing]:
         """(B, T) -> hidden states of the real tokens (N, C), and where they stand. Arguments as in `pack_inputs`."""
         ids, packing = pack_inputs(input_ids, token_type_ids, attention_mask, self.config.positions)

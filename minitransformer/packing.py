@@ -9,31 +9,30 @@ but attention looks at one token at a time, so it can work on the N real tokens 
 Only attention must know which rows belong together, and for that it has the lengths.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
-class Packing:
+class Packing(NamedTuple):
     """How N real tokens lie in a padded batch."""
 
     keep: Tensor  # (B, T) bool, True = a real token
     rows: Tensor  # (N,) int64: place of each real token in the batch flattened to (B * T,)
-    lengths: list[int]  # B entries that sum to N
     cumulative: Tensor  # (B + 1,) int32: text b owns packed rows cumulative[b] to cumulative[b + 1]
-    longest: int
 
     @classmethod
     def of(cls, keep: Tensor) -> "Packing":
         """keep: (B, T), True or non-zero where a token is real; it need not stand at the left."""
         keep = keep.bool()
-        counts = keep.sum(1)
-        lengths = counts.tolist()
-        cumulative = torch.nn.functional.pad(counts.cumsum(0), (1, 0)).int()
-        rows = keep.flatten().nonzero().squeeze(1)
-        return cls(keep=keep, rows=rows, lengths=lengths, cumulative=cumulative, longest=max(lengths, default=0))
+        cumulative = torch.nn.functional.pad(keep.sum(1).cumsum(0), (1, 0)).int()
+        return cls(keep, keep.flatten().nonzero().squeeze(1), cumulative)
+
+    @property
+    def lengths(self) -> list[int]:
+        """B entries that sum to N. To ask for them holds up a GPU."""
+        return self.cumulative.diff().tolist()
 
     def pack(self, padded: Tensor) -> Tensor:
         """(B, T, ...) -> (N, ...)"""
@@ -46,13 +45,17 @@ class Packing:
         return padded.index_copy(0, self.rows, packed).unflatten(0, (batch, length))
 
 
+# (B, T), non-zero where a token is real, or the packing made of it, since to make one holds up a GPU. None: all are.
+Mask = Tensor | Packing | None
+
+
 def pack_inputs(
-    input_ids: Tensor, token_type_ids: Tensor | None, attention_mask: Tensor | None, positions: int
+    input_ids: Tensor, token_type_ids: Tensor | None, attention_mask: Mask, positions: int
 ) -> tuple[tuple[Tensor, Tensor, Tensor], Packing]:
     """What a text encoder embeds, without padding: tokens, segments and positions, (N,) each, and where they stand.
 
-    token_type_ids: (B, T), 0 in text A, 1 in text B; None is all 0. attention_mask: (B, T), non-zero where a token is
-    real; None is everywhere. positions: rows of the model's position table. Raises ValueError when T exceeds them.
+    token_type_ids: (B, T), 0 in text A, 1 in text B; None is all 0. positions: rows of the model's position table.
+    Raises ValueError when T exceeds them.
     """
     batch, length = input_ids.shape
     if length > positions:
@@ -61,7 +64,7 @@ def pack_inputs(
         token_type_ids = torch.zeros_like(input_ids)
     if attention_mask is None:
         attention_mask = torch.ones_like(input_ids, dtype=torch.bool)
-    packing = Packing.of(attention_mask)
+    packing = attention_mask if isinstance(attention_mask, Packing) else Packing.of(attention_mask)
     places = torch.arange(length, device=input_ids.device).expand(batch, length)
     tokens, segments, places = (packing.pack(ids) for ids in (input_ids, token_type_ids, places))
     return (tokens, segments, places), packing

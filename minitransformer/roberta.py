@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minitransformer.bert import Bert, BertForMaskedLM, BertForQuestionAnswering
-from minitransformer.packing import Packing, pack_inputs
+from minitransformer.packing import Mask, Packing, pack_inputs
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Roberta(Bert):
         self.embeddings.position = nn.Embedding(config.position_rows, config.width, padding_idx=config.pad_id)
 
     def packed(
-        self, input_ids: Tensor, token_type_ids: Tensor | None = None, attention_mask: Tensor | None = None
+        self, input_ids: Tensor, token_type_ids: Tensor | None = None, attention_mask: Mask = None
     ) -> tuple[Tensor, Packing]:
         """(B, T) -> hidden states of the real tokens (N, C), and where they stand. Arguments as in `pack_inputs`."""
         (tokens, segments, _), packing = pack_inputs(input_ids, token_type_ids, attention_mask, self.config.positions)

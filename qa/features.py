@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -46,6 +47,9 @@ class Feature(NamedTuple):
     offsets: np.ndarray  # (n, 2) int32: first code point and the one past the last, in the raw context
     start: int  # first and last token of the answer, counted in input_ids;
     end: int  # both 0, which is [CLS], when this window does not hold the whole answer
+
+
+UNCOUNTED = -100  # a label that cross-entropy leaves out
 
 
 class Batch(NamedTuple):
@@ -179,6 +183,25 @@ def collate(features: Sequence[Feature], pad_id: int) -> Batch:
         *map(torch.from_numpy, (input_ids, token_type_ids, attention_mask, context_mask)),
         start=torch.tensor([feature.start for feature in features]),
         end=torch.tensor([feature.end for feature in features]),
+    )
+
+
+def top_up(batch: Batch, length: int, pad_id: int) -> Batch:
+    """The batch in a shape that comes again: `length` wide, and its real tokens a multiple of 256.
+
+    One more text makes up what is missing. It is of padding tokens, read like others, and no loss counts its answer.
+    """
+    missing = -int(batch.attention_mask.sum()) % min(length, 256)
+    corner = 0, length - batch.input_ids.size(1), 0, 1
+    attention_mask = F.pad(batch.attention_mask, corner)
+    attention_mask[-1, :missing] = True
+    return Batch(
+        input_ids=F.pad(batch.input_ids, corner, value=pad_id),
+        token_type_ids=F.pad(batch.token_type_ids, corner),
+        attention_mask=attention_mask,
+        context_mask=F.pad(batch.context_mask, corner),
+        start=F.pad(batch.start, (0, 1), value=UNCOUNTED),
+        end=F.pad(batch.end, (0, 1), value=UNCOUNTED),
     )
 
 

@@ -67,10 +67,11 @@ def ask_teachers(
     return shares
 
 
-def pad(shares: Sequence[np.ndarray]) -> Shares:
-    """Side by side, 0 at padding."""
-    padded = torch.zeros(len(shares), 2, max(row.shape[1] for row in shares))
-    for row, share in zip(padded, shares, strict=True):
+def pad(shares: Sequence[np.ndarray], shape: tuple[int, int]) -> Shares:
+    """Side by side, 0 at padding. shape: (B, T) of the batch, which may have more rows."""
+    texts, length = shape
+    padded = torch.zeros(texts, 2, length)
+    for row, share in zip(padded, shares, strict=False):
         row[:, : share.shape[1]] = torch.from_numpy(share)
     return Shares(padded[:, 0], padded[:, 1])
 

@@ -31,6 +31,7 @@ class Task:
     gamma: float = option(0.1, "factor of the step schedule", at_least=0.0)
     warmup: float = option(0.0, "part of all steps in which the linear schedule rises", at_least=0.0, at_most=1.0)
     clip_norm: float = option(0.0, "largest norm of the gradient; 0: no clipping", at_least=0.0)
+    graphs: bool = option(True, "on a GPU in 16 bits: record the kernels of a step, then launch them all at once")
     head_dropout: float = option(0.2, "before the span classifier", at_least=0.0, at_most=1.0)
     # distillation
     teacher: str = option("", "trained checkpoints to learn from besides the labels, with commas; empty: none")

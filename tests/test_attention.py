@@ -61,13 +61,37 @@ def test_padded_attention_equals_the_formula(lengths):
         torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="the flash kernel for packed rows needs a GPU")
+on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="the flash kernel for packed rows needs a GPU")
+
+
+def on_the_gpu(lengths):
+    inputs, packing = packed_inputs(lengths)
+    inputs = [part.detach().cuda().bfloat16().requires_grad_() for part in inputs]
+    return inputs, Packing(*(part.cuda() for part in packing))
+
+
+@on_gpu
 def test_packed_flash_attention_equals_the_formula():
-    inputs, packing = packed_inputs([60, 3, 31])
-    inputs = [part.detach().cuda().bfloat16() for part in inputs]
-    packing = Packing.of(packing.keep.cuda())
+    inputs, packing = on_the_gpu([60, 3, 0, 31])
+    fast = fast_attention(*inputs, packing, 0.0)
     exact = explicit_attention(*(part.float() for part in inputs), packing, 0.0)
-    torch.testing.assert_close(fast_attention(*inputs, packing, 0.0).float(), exact, rtol=2e-2, atol=2e-2)
+    torch.testing.assert_close(fast.float(), exact, rtol=2e-2, atol=2e-2)
+    weight = torch.randn_like(exact)
+    for ours, expected in zip(
+        torch.autograd.grad(fast, inputs, weight.bfloat16()), torch.autograd.grad(exact, inputs, weight), strict=True
+    ):
+        torch.testing.assert_close(ours.float(), expected.float(), rtol=5e-2, atol=5e-2)
+
+
+@on_gpu
+def test_packed_flash_attention_drops_weights_and_scales_the_others():
+    (query, key, value), packing = on_the_gpu([60, 3, 31])
+    mixed = fast_attention(query, key, torch.ones_like(value), packing, 0.5).float()
+    torch.testing.assert_close(mixed, mixed[..., :1].expand_as(mixed))
+    assert mixed.std() > 0.05
+    exact = fast_attention(query, key, value, packing, 0.0).float()
+    mean = torch.stack([fast_attention(query, key, value, packing, 0.5).float() for _ in range(2000)]).mean(0)
+    torch.testing.assert_close(mean, exact, rtol=0.1, atol=0.1)
 
 
 @pytest.mark.parametrize(
@@ -86,14 +110,13 @@ def test_the_flash_kernel_is_used_where_it_exists(monkeypatch, gpu, dtype, size,
     assert has_flash_kernel(torch.empty(5, 2, size, dtype=dtype)) == fits
 
 
-@pytest.mark.parametrize(("drop", "taken"), [(0.0, "flash"), (0.1, "padded")])
-def test_the_flash_kernel_for_packed_rows_is_not_used_where_weights_are_dropped(monkeypatch, drop, taken):
-    """It has no dropout."""
-    monkeypatch.setattr(attention_file, "has_flash_kernel", lambda query: True)
-    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", lambda *given: "flash")
+@pytest.mark.parametrize(("fits", "taken"), [(True, "flash"), (False, "padded")])
+def test_packed_rows_on_a_gpu_go_to_the_flash_kernel_where_it_takes_them(monkeypatch, fits, taken):
+    monkeypatch.setattr(attention_file, "has_flash_kernel", lambda query: fits)
+    monkeypatch.setattr(attention_file, "flash_attention", lambda *given: "flash")
     monkeypatch.setattr(attention_file, "padded_attention", lambda *given: "padded")
     on_a_gpu = SimpleNamespace(is_cuda=True)
-    assert fast_attention(on_a_gpu, None, None, Packing.of(torch.ones(1, 3)), drop) == taken
+    assert fast_attention(on_a_gpu, None, None, Packing.of(torch.ones(1, 3)), 0.1) == taken
 
 
 @pytest.mark.parametrize("attend", [explicit_attention, fast_attention, padded_attention])

@@ -7,7 +7,6 @@ from minitransformer.packing import Packing
 def test_packing_describes_a_batch():
     packing = Packing.of(torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]))
     assert packing.lengths == [3, 5]
-    assert packing.longest == 5
     assert packing.cumulative.tolist() == [0, 3, 8]
     assert packing.rows.tolist() == [0, 1, 2, 5, 6, 7, 8, 9]
 

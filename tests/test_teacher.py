@@ -43,7 +43,7 @@ def test_the_gradient_at_a_high_temperature_is_the_difference_of_logits():
 
 
 def test_padding_adds_nothing_to_the_loss():
-    shares = pad([torch.full((2, 4), 0.25).numpy(), torch.full((2, 2), 0.5).numpy()])
+    shares = pad([torch.full((2, 4), 0.25).numpy(), torch.full((2, 2), 0.5).numpy()], (2, 4))
     assert shares.start.tolist() == [[0.25] * 4, [0.5, 0.5, 0.0, 0.0]]
     logits = torch.zeros(2, 4)
     logits[1, 2:] = bert.PADDING_LOGIT
