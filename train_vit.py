@@ -132,7 +132,7 @@ def to_logits(model: nn.Module, images: Images, settings: Preprocessing, job: Re
         inputs = repr((settings, precision.dtype, job.tf32, device.type, torch.__version__)), images.fingerprint
         with precision.autocast():
             rows = open_cache(
-                model, first, lambda chosen: pixels(images.take(chosen), settings, config.patch).to(device),
+                model, first, lambda chosen: pixels(images.take(chosen), settings, config.patch, device),
                 len(images), job.micro_batch, job.cache_gb * 1e9, Path(job.cache_dir), inputs)  # fmt: skip
         read = reader(rows, job.micro_batch, device)
         return lambda chosen: finish(model, read(chosen), first)

@@ -36,9 +36,9 @@ step=(bench.train_step --weights "$model" --data "$questions" --device "$device"
 part 45 "A training step, 16 bits, batch 16" "${step[@]}" --precision mixed --quick
 part 115 "An epoch of the report's" bench.epoch --weights "$model" --train "$questions" --device "$device" \
     --precision mixed --hf-steps "${STEPS:-10}" --examples "${EXAMPLES:-63994}"
-part 75 "The vision recipe" bench.vision --data "$pictures" --device "$device" --precision mixed --tf32 \
-    --limit-train "${IMAGES:-0}" --hf-steps 2 --cache-gb 20
+part 90 "The vision recipe" bench.vision --data "$pictures" --device "$device" --precision mixed --tf32 \
+    --limit-train "${IMAGES:-0}" --hf-steps 2 --cache-gb 20 --threads "$(nproc)"
 part 45 "A training step, 16 bits, batch 64" "${step[@]}" --precision mixed --quick --batch-size 64
 part 45 "A training step, float32" "${step[@]}" --quick
 part 45 "A training step, TF32" "${step[@]}" --quick --tf32
-part 75 "A training step, 16 bits, compiled" "${step[@]}" --precision mixed --quick --compile
+part 60 "A training step, 16 bits, compiled" "${step[@]}" --precision mixed --quick --compile

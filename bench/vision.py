@@ -17,10 +17,12 @@ the loss of a step differs between the rows.
 
 import csv
 import json
+import os
 import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,10 +95,17 @@ def main() -> None:
 def write_pictures(job: Bench) -> dict[str, int]:
     """The training pictures as files, CLASS/NUMBER.png."""
     images = data.read(job.data, "train", job.limit_train, job.only_classes)
-    for number, (picture, label) in enumerate(zip(images.pictures, images.labels, strict=True)):
-        path = Path(job.pictures) / "train" / images.classes[label] / f"{number:06}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        (Image.open(picture) if isinstance(picture, Path) else Image.fromarray(picture)).save(path)
+    folders = [Path(job.pictures) / "train" / name for name in images.classes]
+    for folder in folders:
+        folder.mkdir(parents=True)
+
+    def write(number: int) -> None:
+        picture = images.pictures[number]
+        image = Image.open(picture) if isinstance(picture, Path) else Image.fromarray(picture)
+        image.save(folders[images.labels[number]] / f"{number:06}.png")
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(write, range(len(images))))
     return {"written": len(images)}
 
 

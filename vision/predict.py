@@ -25,9 +25,9 @@ from weights.load import read_labels
 TOP = 5
 
 
-def pixels(images: Images, settings: Preprocessing, patch: int) -> Tensor:
+def pixels(images: Images, settings: Preprocessing, patch: int, device: torch.device) -> Tensor:
     """The images as a model with patches of that size reads them, (B, 3, H, W) float32. DataError where it cannot."""
-    return normalise(prepare_all(images.pictures, settings, patch, quiet=True), settings)
+    return normalise(prepare_all(images.pictures, settings, patch, quiet=True).to(device), settings)
 
 
 @torch.no_grad()
@@ -42,7 +42,7 @@ def classify(model: nn.Module, images: Images, settings: Preprocessing, batch_si
     logits = []
     with progress(total=len(images), desc="looking", unit="image", leave=False) as bar:
         for chosen in torch.arange(len(images)).split(images_at_once(config, size, device, batch_size)):
-            logits.append(model(pixels(images.take(chosen), settings, config.patch).to(device)).cpu())
+            logits.append(model(pixels(images.take(chosen), settings, config.patch, device)).cpu())
             if not logits[-1].isfinite().all():
                 raise RunError("the model answers with NaN: its weights are damaged, or its training has diverged")
             bar.update(len(chosen))
