@@ -30,15 +30,15 @@ part() { # seconds, title, command
 
 if [ -z "$model" ]; then
     model=$made/model
-    part 20 "A model of ParsBERT's shape" bench.shape bert-base --tokenizer "$tokenizer" --out "$model"
+    part 15 "A model of ParsBERT's shape" bench.shape bert-base --tokenizer "$tokenizer" --out "$model"
 fi
 step=(bench.train_step --weights "$model" --data "$questions" --device "$device" --rounds 1 --steps "${STEPS:-10}")
-part 45 "A training step, 16 bits, batch 16" "${step[@]}" --precision mixed --quick
+part 60 "A training step, 16 bits, batch 16" "${step[@]}" --precision mixed --quick
 part 115 "An epoch of the report's" bench.epoch --weights "$model" --train "$questions" --device "$device" \
     --precision mixed --hf-steps "${STEPS:-10}" --examples "${EXAMPLES:-63994}"
-part 90 "The vision recipe" bench.vision --data "$pictures" --device "$device" --precision mixed --tf32 \
+part 75 "The vision recipe" bench.vision --data "$pictures" --device "$device" --precision mixed --tf32 \
     --limit-train "${IMAGES:-0}" --hf-steps 2 --cache-gb 20 --threads "$(nproc)"
-part 45 "A training step, 16 bits, batch 64" "${step[@]}" --precision mixed --quick --batch-size 64
+part 50 "A training step, 16 bits, batch 64" "${step[@]}" --precision mixed --quick --batch-size 64
 part 45 "A training step, float32" "${step[@]}" --quick
 part 45 "A training step, TF32" "${step[@]}" --quick --tf32
-part 60 "A training step, 16 bits, compiled" "${step[@]}" --precision mixed --quick --compile
+part 65 "A training step, 16 bits, compiled" "${step[@]}" --precision mixed --quick --compile
