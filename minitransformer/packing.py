@@ -9,13 +9,15 @@ but attention looks at one token at a time, so it can work on the N real tokens 
 Only attention must know which rows belong together, and for that it has the lengths.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 
-class Packing(NamedTuple):
+@dataclass(frozen=True)
+class Packing:
     """How N real tokens lie in a padded batch."""
 
     keep: Tensor  # (B, T) bool, True = a real token
@@ -28,6 +30,10 @@ class Packing(NamedTuple):
         keep = keep.bool()
         cumulative = torch.nn.functional.pad(keep.sum(1).cumsum(0), (1, 0)).int()
         return cls(keep, keep.flatten().nonzero().squeeze(1), cumulative)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """The three, as a NamedTuple would give them; but torch.compile looks into a tuple, and compiles for its shapes."""
+        return iter((self.keep, self.rows, self.cumulative))
 
     @property
     def lengths(self) -> list[int]:

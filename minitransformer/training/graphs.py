@@ -5,12 +5,12 @@ A graph runs the same kernels on the same memory, so what changes must lie where
 that was recorded, and gradients have one buffer for the whole run.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-Part = tuple[Tensor, ...] | None  # a NamedTuple
+Part = Iterable[Tensor] | None  # made of its tensors in their order, as a NamedTuple is, or a Packing
 
 
 class Graphs:
@@ -21,7 +21,7 @@ class Graphs:
     """
 
     def __init__(self, learn: Callable[..., Tensor], parameters: Sequence[nn.Parameter]) -> None:
-        """learn: a number, such as the texts of the whole step, and NamedTuples of tensors -> loss ().
+        """learn: a number, such as the texts of the whole step, and what holds tensors -> loss ().
 
         It may not look at the values of a tensor.
         """
