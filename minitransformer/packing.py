@@ -32,7 +32,7 @@ class Packing:
         return cls(keep, keep.flatten().nonzero().squeeze(1), cumulative)
 
     def __iter__(self) -> Iterator[Tensor]:
-        """The three, as a NamedTuple would give them; but torch.compile looks into a tuple, and compiles for its shapes."""
+        """The three, as of a NamedTuple; but torch.compile looks into a tuple, and compiles for its shapes."""
         return iter((self.keep, self.rows, self.cumulative))
 
     @property

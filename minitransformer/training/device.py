@@ -39,7 +39,7 @@ def seed_all(seed: int, deterministic: bool = False) -> None:
 
 
 def move(batch: T, device: torch.device) -> T:
-    """A NamedTuple of tensors, a Packing, or None, on the device. From pinned memory the copy does not hold up the loop."""
+    """A NamedTuple of tensors, a Packing, or None, on the device. Pinned memory is copied while the loop goes on."""
     if device.type == "cpu" or batch is None:
         return batch
     return type(batch)(*(tensor.pin_memory().to(device, non_blocking=True) for tensor in batch))
