@@ -21,9 +21,8 @@ from minitransformer.system import files
 from minitransformer.system.errors import RunError, command_line
 from minitransformer.system.progress import say
 from minitransformer.system.shell import command
-from minitransformer.training import recipe
+from minitransformer.training import graphs, recipe
 from minitransformer.training.device import ahead, move
-from minitransformer.training.graphs import Graphs
 from minitransformer.training.optim import linear_rate, parameter_groups, set_rate, step_rate
 from minitransformer.training.order import chunks, count_steps, epoch_order
 from minitransformer.training.parallel import World
@@ -99,7 +98,7 @@ def train(
     steps_per_epoch, steps = count_steps(len(features), job.batch_size, job.epochs, job.max_steps)
     groups = parameter_groups(model, job.weight_decay, job.decay_all)
     optimizer = torch.optim.AdamW(groups, job.learning_rate, fused=True)
-    graphed = job.graphs and precision.dtype == torch.bfloat16 and device.type == "cuda"
+    graphed = job.graphs and graphs.pay(precision)
 
     def learn(size: int, batch: Batch, packing: Packing, soft: Shares | None) -> Tensor:
         """Add to the gradients those of some of the step's `size` features. Returns their share of its loss."""
@@ -113,7 +112,7 @@ def train(
         return loss.detach()
 
     with Run(folder, job, model, optimizer, world, precision, steps, unit="tokens") as run:
-        compute = Graphs(learn, parameters) if graphed else learn
+        compute = graphs.Graphs(learn, parameters) if graphed else learn
         todo = range(run.done, steps)
         coming = batches(features, job, todo, steps_per_epoch, model.config.pad_id, world, shares, graphed)
         for step, (size, tokens, parts) in enumerate(ahead(coming, device), start=run.done):

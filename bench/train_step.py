@@ -39,8 +39,8 @@ from minitransformer.attention import SelfAttention, explicit_attention
 from minitransformer.packing import Packing
 from minitransformer.system.errors import command_line
 from minitransformer.system.flags import FlagParser
+from minitransformer.training import graphs
 from minitransformer.training.device import choose_device, compile_layers, move
-from minitransformer.training.graphs import Graphs
 from minitransformer.training.order import chunks, epoch_order
 from minitransformer.training.precision import Precision
 from qa import squad
@@ -156,7 +156,7 @@ def steps(model: nn.Module, batches: list[Batch], precision: Precision, length: 
     optimizer = torch.optim.AdamW(parameters, lr=5e-5, weight_decay=0.01, fused=True)
     theirs = isinstance(model, HFReader)
     on_gpu = precision.device.type == "cuda"
-    graphed = not theirs and on_gpu and precision.dtype == torch.bfloat16  # as in train_qa.py
+    graphed = not theirs and graphs.pay(precision)
 
     def learn(size: int, batch: Batch, packing: Packing | None) -> torch.Tensor:
         with precision.autocast():
@@ -164,7 +164,7 @@ def steps(model: nn.Module, batches: list[Batch], precision: Precision, length: 
         precision.backward(loss)
         return loss.detach()
 
-    compute = Graphs(learn, parameters) if graphed else learn
+    compute = graphs.Graphs(learn, parameters) if graphed else learn
 
     def step(batch: Batch) -> None:
         size = len(batch.input_ids)

@@ -68,10 +68,10 @@ def ask_teachers(
 
 
 def pad(shares: Sequence[np.ndarray], shape: tuple[int, int]) -> Shares:
-    """Side by side, 0 at padding. shape: (B, T) of the batch, which may have more rows."""
+    """Side by side, 0 at padding. shape: (B, T) of the batch; its texts after these have no teacher."""
     texts, length = shape
     padded = torch.zeros(texts, 2, length)
-    for row, share in zip(padded, shares, strict=False):
+    for row, share in zip(padded[: len(shares)], shares, strict=True):
         row[:, : share.shape[1]] = torch.from_numpy(share)
     return Shares(padded[:, 0], padded[:, 1])
 

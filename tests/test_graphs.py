@@ -1,5 +1,8 @@
 """Steps as CUDA graphs compute what steps compute without them. On a GPU alone, but for the shapes they need."""
 
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -53,6 +56,33 @@ def test_a_batch_that_is_topped_up_has_the_same_loss_and_gradients(lengths):
     torch.testing.assert_close(losses[1], losses[0], rtol=1e-5, atol=1e-5)
     for topped, plain in zip(*reversed(gradients), strict=True):
         torch.testing.assert_close(topped, plain, rtol=1e-5, atol=1e-5)
+
+
+def test_a_shape_is_computed_then_recorded_then_replayed_on_what_was_recorded(monkeypatch):
+    """With a stand-in for the GPU: recording computes at once, and a replay counts."""
+    replays = []
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=lambda: replays.append(1)))
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph, pool: nullcontext())
+    weight, given = nn.Parameter(torch.ones(3)), []
+
+    def learn(size: int, packing: Packing, soft: None) -> torch.Tensor:
+        given.append(packing.keep)
+        loss = weight.sum() / size
+        loss.backward()
+        return loss.detach()
+
+    graphs = Graphs(learn, [weight])
+    batches = [Packing.of(torch.tensor([keep])) for keep in ([1, 1, 0], [0, 1, 1], [1, 0, 1], [1, 1, 1])]
+    for packing in batches:
+        graphs(2, packing, None)
+    assert (len(given), len(replays)) == (3, 2), "three have two rows, the fourth has three"
+    assert torch.equal(given[0], batches[0].keep)
+    assert torch.equal(given[1], batches[2].keep), "what was recorded reads what came last"
+    assert given[1] is not batches[1].keep
+    graphs(1, batches[0], None)
+    assert len(given) == 4, "another size is another graph"
+    assert weight.grad.data_ptr() == graphs.buffer.data_ptr()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")

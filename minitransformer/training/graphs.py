@@ -10,7 +10,14 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from minitransformer.training.precision import Precision
+
 Part = Iterable[Tensor] | None  # made of its tensors in their order, as a NamedTuple is, or a Packing
+
+
+def pay(precision: Precision) -> bool:
+    """Whether steps are worth recording: in bfloat16 on a GPU. In float32 the GPU takes longer than Python does."""
+    return precision.device.type == "cuda" and precision.dtype == torch.bfloat16
 
 
 class Graphs:
@@ -26,7 +33,7 @@ class Graphs:
         It may not look at the values of a tensor.
         """
         self.learn, self.parameters = learn, parameters
-        self.graphs: dict[tuple, tuple[torch.cuda.CUDAGraph, list[Part], Tensor] | None] = {}
+        self.graphs: dict[tuple, tuple[torch.cuda.CUDAGraph, list[Tensor], Tensor] | None] = {}
         self.pool = torch.cuda.graph_pool_handle()
         sizes = [-(-parameter.numel() // 64) * 64 for parameter in parameters]  # so that each begins at 256 bytes
         self.buffer = torch.zeros(sum(sizes), device=parameters[0].device)
@@ -41,23 +48,23 @@ class Graphs:
             self.buffer.zero_()
             for parameter, gradient in zip(self.parameters, self.gradients, strict=True):
                 parameter.grad = gradient
-        key = (size, *(tensor.shape if tensor is not None else None for part in parts for tensor in part or [None]))
+        tensors = [tensor for part in parts if part for tensor in part]
+        key = size, *(tensor.shape for tensor in tensors)
         if key not in self.graphs:
             self.graphs[key] = None
             return self.learn(size, *parts)
-        recorded = self.graphs[key] or self.record(size, parts)
-        self.graphs[key] = recorded
-        graph, held, loss = recorded
-        for old, new in zip(held, parts, strict=True):
-            for kept, tensor in zip(old or (), new or (), strict=True):
-                kept.copy_(tensor)
+        if self.graphs[key] is None:
+            self.graphs[key] = self.record(size, parts)
+        graph, held, loss = self.graphs[key]
+        for old, new in zip(held, tensors, strict=True):
+            old.copy_(new)
         graph.replay()
         return loss.clone()
 
-    def record(self, size: int, parts: Sequence[Part]) -> tuple[torch.cuda.CUDAGraph, list[Part], Tensor]:
-        """The graph, the batch that it reads and the loss that it writes. Nothing is computed yet."""
+    def record(self, size: int, parts: Sequence[Part]) -> tuple[torch.cuda.CUDAGraph, list[Tensor], Tensor]:
+        """The graph, the tensors that it reads and the loss that it writes. Nothing is computed yet."""
         held = [type(part)(*(tensor.clone() for tensor in part)) if part else None for part in parts]
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self.pool):
             loss = self.learn(size, *held)
-        return graph, held, loss
+        return graph, [tensor for part in held if part for tensor in part], loss
