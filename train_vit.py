@@ -174,10 +174,10 @@ def write_results(
     files.write_json(folder / "metrics.json", scores)
     save_pretrained(model.half() if job.half else model, folder / "model", labels=list(train_set.classes))
     write_settings(settings, folder / "model")
-    plots.plot_loss(losses, -(-len(train_set) // job.batch_size), folder)
-    plots.plot_sample(train_set, job.seed, folder)
-    plots.plot_mistakes(valid_set, logits.argmax(-1), job.seed, folder)
-    plots.plot_confusion(np.array(scores["confusion"]), valid_set.classes, folder)
+    plots.plot_loss(losses, -(-len(train_set) // job.batch_size)).savefig(folder / "loss.png", dpi=120)
+    plots.plot_sample(train_set, job.seed).savefig(folder / "sample.png", dpi=120)
+    plots.plot_mistakes(valid_set, logits.argmax(-1), job.seed).savefig(folder / "mistakes.png", dpi=120)
+    plots.plot_confusion(np.array(scores["confusion"]), valid_set.classes).savefig(folder / "confusion.png", dpi=120)
     report.write_pictures(folder, train_set, valid_set, logits, job.seed)
 
 

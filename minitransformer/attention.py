@@ -106,6 +106,9 @@ class SelfAttention(nn.Module):
         self.output = nn.Linear(width, width)
         self.attend = fast_attention  # or explicit_attention: same numbers, for reading and for proof
 
+    def extra_repr(self) -> str:
+        return f"heads={self.heads}, dropout={self.dropout}"
+
     def forward(self, x: Tensor, packing: Packing | None = None) -> Tensor:
         """Packed texts (N, C) -> (N, C); without a packing images (B, T, C) -> (B, T, C), which have no padding."""
         query, key, value = (

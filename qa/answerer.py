@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
+from minitransformer.pages.page import direction, tag
 from minitransformer.system.errors import DataError, WeightsError, is_unicode
 from minitransformer.training.device import choose_device
 from minitransformer.training.precision import Precision
@@ -38,6 +39,17 @@ class Answer(NamedTuple):
     score: float  # start logit plus end logit
     none: Candidate  # "no answer", which competes with the spans
     others: list[Candidate]  # the next best, falling; each text once
+    passage: str
+
+    def __repr__(self) -> str:
+        return f"Answer({self.text!r}, start={self.start}, probability={self.probability:.2f})"
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows it: marked in its passage, from right to left where the passage is Persian."""
+        end = self.start + len(self.text)
+        marked = [self.passage[: self.start], tag("mark", self.text), self.passage[end:]]
+        note = f"probability {self.probability:.2f}" + ("" if self.text else ": the passage does not say")
+        return tag("p", *(marked if self.text else [self.passage]), dir=direction(self.passage)) + tag("small", note)
 
 
 class Settings(NamedTuple):
@@ -71,7 +83,7 @@ class Answerer:
         """
         if precision not in PRECISIONS:
             raise ValueError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}")
-        folder = find_folder(SHIPPED if model is None else model)
+        self.folder = folder = find_folder(SHIPPED if model is None else model)
         self.settings = read_settings(folder)
         if precision == "auto":
             precision = "mixed" if self.settings.agreement >= AGREES else "float32"
@@ -80,6 +92,11 @@ class Answerer:
         self.model = load_pretrained(folder, "question-answering", fresh_head=False).to(self.precision.device)
         self.null_threshold = self.settings.null_threshold if null_threshold is None else null_threshold
         self.stride, self.max_answer_tokens, self.batch_tokens = stride, max_answer_tokens, batch_tokens
+
+    def __repr__(self) -> str:
+        size, precision = sum(p.numel() for p in self.model.parameters()), self.precision
+        how = f"{precision.dtype} on {precision.device}, null_threshold={self.null_threshold:.2f}"
+        return f"Answerer({self.folder.name}: {type(self.model).__name__}, {size:,} parameters, {how})"
 
     @overload
     def __call__(self, question: str, passage: str) -> Answer: ...
@@ -99,7 +116,7 @@ class Answerer:
         if len(questions) != len(passages):
             raise DataError(f"{len(questions)} questions and {len(passages)} passages: give as many of each")
         examples = [to_example(str(n), *pair) for n, pair in enumerate(zip(questions, passages, strict=True), 1)]
-        answers = [to_answer(prediction) for prediction in self.predict(examples).values()]
+        answers = list(map(to_answer, self.predict(examples).values(), passages))
         return answers[0] if isinstance(question, str) else answers
 
     def predict(self, examples: Sequence[Example]) -> dict[str, Prediction]:
@@ -138,7 +155,7 @@ def check(text: str, name: str) -> None:
         raise DataError(f"the {name} is not UTF-8: convert it")
 
 
-def to_answer(prediction: Prediction) -> Answer:
+def to_answer(prediction: Prediction, passage: str) -> Answer:
     """The prediction with each text once: it may stand in several places, of which the best counts."""
     best: dict[str, Candidate] = {}
     for candidate in prediction.n_best:
@@ -146,7 +163,7 @@ def to_answer(prediction: Prediction) -> Answer:
     chosen, none = best[prediction.text], best[""]
     others = [candidate for text, candidate in best.items() if text not in ("", chosen.text)]
     start = prediction.start if chosen.text else -1
-    return Answer(chosen.text, start, chosen.probability, chosen.score, none, others)
+    return Answer(chosen.text, start, chosen.probability, chosen.score, none, others, passage)
 
 
 def read_settings(folder: Path) -> Settings:

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 import train_mlm
@@ -198,7 +199,7 @@ def differences(one: dict[str, bytes], other: dict[str, bytes]) -> list[str]:
 def draw_nothing() -> None:
     train_qa.plot_losses = lambda *given: None
     for name in ("plot_loss", "plot_sample", "plot_mistakes", "plot_confusion"):
-        setattr(plots, name, lambda *given: None)
+        setattr(plots, name, lambda *given: Figure(figsize=(1, 1)))
 
 
 @command_line

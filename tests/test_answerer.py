@@ -6,8 +6,7 @@ import pytest
 
 from minitransformer import bert
 from minitransformer.system.errors import DataError, RunError, WeightsError
-from qa import Answerer
-from qa.answerer import N_BEST, to_answer
+from qa.answerer import N_BEST, Answer, Answerer, to_answer
 from qa.spans import Candidate, Prediction
 from qa.squad import Example
 from test_ask import teach_capitals
@@ -177,5 +176,22 @@ def test_to_answer_takes_each_text_once_with_its_best_place():
         Candidate("تهران", 2.0, 0.15),
         Candidate("قم", 1.0, 0.05),
     ]
-    answer = to_answer(Prediction("تهران", -0.5, n_best, start=4))
-    assert answer == ("تهران", 4, 0.5, 3.0, Candidate("", 2.5, 0.3), [Candidate("قم", 1.0, 0.05)])
+    answer = to_answer(Prediction("تهران", -0.5, n_best, start=4), "شهر تهران")
+    assert answer == ("تهران", 4, 0.5, 3.0, Candidate("", 2.5, 0.3), [Candidate("قم", 1.0, 0.05)], "شهر تهران")
+
+
+def test_a_notebook_shows_an_answer_marked_in_its_passage():
+    none = Candidate("", 0.0, 0.25)
+    answer = Answer("<b>", 2, 0.75, 1.0, none, [], "a <b> c")
+    assert answer._repr_html_() == '<p dir="ltr">a <mark>&lt;b&gt;</mark> c</p><small>probability 0.75</small>'
+    assert repr(answer) == "Answer('<b>', start=2, probability=0.75)"
+    persian = Answer("قم", 4, 0.5, 1.0, none, [], "شهر قم کجاست")._repr_html_()
+    assert persian.startswith('<p dir="rtl">شهر <mark>قم</mark> کجاست</p>')
+    nothing = Answer("", -1, 0.5, 1.0, none, [], "a c")._repr_html_()
+    assert nothing == '<p dir="ltr">a c</p><small>probability 0.50: the passage does not say</small>'
+
+
+def test_an_answerer_says_what_it_is():
+    how = "torch.float32 on cpu, null_threshold=0.50"
+    said = repr(Answerer(precision="float32", null_threshold=0.5))
+    assert said == f"Answerer(answerer-fa: BertForQuestionAnswering, 29,172,482 parameters, {how})"

@@ -182,9 +182,9 @@ def test_a_class_whose_name_commands_a_terminal_reaches_none(tmp_path, recwarn, 
     """matplotlib warns of a letter that its font lacks, and prints it."""
     pictures, labels = np.zeros((4, 8, 8, 3), np.uint8), np.array([0, 1, 0, 1])
     images = Images(pictures, labels, ("\x1b[31mred\u202e", "blue\x07"))
-    plots.plot_sample(images, 0, tmp_path)
-    plots.plot_mistakes(images, torch.tensor([1, 0, 1, 0]), 0, tmp_path)
-    plots.plot_confusion(np.array([[0, 2], [2, 0]]), images.classes, tmp_path)
+    plots.plot_sample(images, 0).savefig(tmp_path / "sample.png")
+    plots.plot_mistakes(images, torch.tensor([1, 0, 1, 0]), 0).savefig(tmp_path / "mistakes.png")
+    plots.plot_confusion(np.array([[0, 2], [2, 0]]), images.classes).savefig(tmp_path / "confusion.png")
     best = [(images.classes[0], 0.75), (images.classes[1], 0.25)]
     plot_attention(torch.zeros(3, 8, 8, dtype=torch.uint8), best, torch.full((2, 2, 2), 0.1), tmp_path / "a.png")
     assert len(list(tmp_path.glob("*.png"))) == 4

@@ -3,6 +3,7 @@
 import io
 import re
 import sys
+import types
 
 import pytest
 
@@ -96,3 +97,17 @@ def test_quiet_silences_both(capsys):
     say("one")
     run(Clock(), seconds=40, steps=3)
     assert capsys.readouterr() == ("", "")
+
+
+def test_in_a_notebook_the_bar_is_tqdm_autos(monkeypatch):
+    import tqdm.auto
+
+    class ZMQInteractiveShell:
+        """What a kernel of Jupyter calls its shell."""
+
+    ipython = types.SimpleNamespace(get_ipython=ZMQInteractiveShell)
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    monkeypatch.setattr(tqdm.auto, "tqdm", lambda items, disable, **settings: ("bar", items, settings))
+    assert progress([1, 2], unit="step") == ("bar", [1, 2], {"unit": "step"})
+    monkeypatch.setattr(ipython, "get_ipython", lambda: None)  # IPython is loaded, by a library, in a common process
+    assert not isinstance(progress([1, 2], unit="step", shown=False), tuple)

@@ -1,11 +1,11 @@
 """The pictures of a training run: loss, an image of the data, mistakes, the confusion matrix."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import matplotlib
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from numpy import ndarray
 from PIL import Image
 from torch import Tensor
@@ -15,9 +15,6 @@ from minitransformer.training.order import epoch_order
 from vision.images import Images
 from vision.picture import open_picture
 
-matplotlib.use("Agg")
-from matplotlib import pyplot
-
 matplotlib.rcParams["text.parse_math"] = False  # a class may be called $x
 
 READABLE = 30  # more classes than this have no room for names and numbers
@@ -25,9 +22,10 @@ GRID = 5  # rows and columns of mistakes
 LARGEST = 256  # pixels of a side that is shown
 
 
-def plot_loss(losses: Sequence[float], steps_per_epoch: int, folder: Path) -> None:
-    """loss.png: the loss of every step, and its mean in each epoch."""
-    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+def plot_loss(losses: Sequence[float], steps_per_epoch: int) -> Figure:
+    """The loss of every step, and its mean in each epoch."""
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
     axes.plot(range(1, len(losses) + 1), losses, linewidth=1, alpha=0.6, label="every step")
     starts = range(0, len(losses), steps_per_epoch)
     epochs = [losses[start : start + steps_per_epoch] for start in starts]
@@ -38,17 +36,18 @@ def plot_loss(losses: Sequence[float], steps_per_epoch: int, folder: Path) -> No
     axes.set_ylim(bottom=0)
     axes.legend()
     axes.grid(alpha=0.3)
-    _save(figure, folder / "loss.png")
+    return figure
 
 
-def plot_sample(images: Images, seed: int, folder: Path) -> None:
-    """sample.png: an image by chance, under the name of its class."""
+def plot_sample(images: Images, seed: int) -> Figure:
+    """An image by chance, under the name of its class."""
     number = int(epoch_order(len(images), seed, epoch=0)[0])
-    figure, axes = pyplot.subplots(figsize=(4, 4.3), layout="constrained")
+    figure = Figure(figsize=(4, 4.3), layout="constrained")
+    axes = figure.subplots()
     axes.imshow(shown(images, number))
     axes.set_title(f"a random image: {printable(images.classes[images.labels[number]])}")
     axes.axis("off")
-    _save(figure, folder / "sample.png")
+    return figure
 
 
 def mistakes(images: Images, answers: Tensor, seed: int) -> list[int]:
@@ -57,11 +56,12 @@ def mistakes(images: Images, answers: Tensor, seed: int) -> list[int]:
     return order[(answers != torch.from_numpy(images.labels))[order]].tolist()
 
 
-def plot_mistakes(images: Images, answers: Tensor, seed: int, folder: Path) -> None:
-    """mistakes.png: the first GRID * GRID of `mistakes`. answers: (N,) numbers of classes."""
+def plot_mistakes(images: Images, answers: Tensor, seed: int) -> Figure:
+    """The first GRID * GRID of `mistakes`. answers: (N,) numbers of classes."""
     wrong = mistakes(images, answers, seed)
     chosen = wrong[: GRID**2]
-    figure, grid = pyplot.subplots(GRID, GRID, figsize=(8, 9), layout="constrained")
+    figure = Figure(figsize=(8, 9), layout="constrained")
+    grid = figure.subplots(GRID, GRID)
     figure.suptitle(
         f"{len(wrong):,} of {len(images):,} images got a wrong answer (red, above; below it the true class)"
     )
@@ -72,14 +72,15 @@ def plot_mistakes(images: Images, answers: Tensor, seed: int, folder: Path) -> N
         axes.set_title(printable(images.classes[answers[number]]), color="firebrick", fontsize=10)
         true = printable(images.classes[images.labels[number]])
         axes.text(0.5, -0.04, true, transform=axes.transAxes, ha="center", va="top", fontsize=10)
-    _save(figure, folder / "mistakes.png")
+    return figure
 
 
-def plot_confusion(confusion: ndarray, classes: Sequence[str], folder: Path) -> None:
-    """confusion.png: how many images of the row's class got the column's answer, coloured by their share of the row."""
+def plot_confusion(confusion: ndarray, classes: Sequence[str]) -> Figure:
+    """How many images of the row's class got the column's answer, coloured by their share of the row."""
     share = confusion / confusion.sum(axis=1, keepdims=True).clip(min=1)
     size = min(12.0, 3 + 0.55 * len(classes))
-    figure, axes = pyplot.subplots(figsize=(size + 0.8, size), layout="constrained")
+    figure = Figure(figsize=(size + 0.8, size), layout="constrained")
+    axes = figure.subplots()
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     axes.set(title="Confusion matrix", xlabel="answer", ylabel="true class")
     if len(classes) <= READABLE:
@@ -90,7 +91,7 @@ def plot_confusion(confusion: ndarray, classes: Sequence[str], folder: Path) -> 
             axes.text(column, row, count, ha="center", va="center", fontsize=9,
                       color="white" if share[row, column] > 0.5 else "black")  # fmt: skip
     figure.colorbar(image, label="share of the true class", shrink=0.8)
-    _save(figure, folder / "confusion.png")
+    return figure
 
 
 def _counts(confusion: ndarray) -> list[tuple[tuple[int, int], int]]:
@@ -104,8 +105,3 @@ def shown(images: Images, number: int, largest: int = LARGEST) -> ndarray:
     picture = Image.fromarray(picture) if isinstance(picture, ndarray) else open_picture(picture)
     picture.thumbnail((largest, largest))
     return np.asarray(picture)
-
-
-def _save(figure: pyplot.Figure, path: Path) -> None:
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)

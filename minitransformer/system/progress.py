@@ -54,7 +54,15 @@ def note(line: object) -> None:
 def progress(items: Iterable | None = None, *, shown: bool = True, **settings: Any) -> tqdm:
     """tqdm with its own `settings`. shown: False in all processes but the first."""
     kind = tqdm if sys.stderr.isatty() else _Lines
+    if _in_notebook():
+        from tqdm.auto import tqdm as kind  # a bar of the notebook's, where ipywidgets are installed
     return kind(items, disable=_quiet or not shown, **settings)
+
+
+def _in_notebook() -> bool:
+    """Whether a kernel of Jupyter runs this."""
+    ipython = sys.modules.get("IPython")
+    return type(ipython.get_ipython()).__name__ == "ZMQInteractiveShell" if ipython else False
 
 
 class _Lines(tqdm):

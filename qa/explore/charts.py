@@ -70,23 +70,17 @@ def _histograms(title: str, unit: str, named: Sequence[tuple[str, dict]]) -> byt
 
 
 def _figure(panels: int):
-    import matplotlib  # only here: the counting must show its progress before this is loaded
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure  # only here: the counting must show its progress before this is loaded
 
     rows, columns = ((panels + 1) // 2, 2) if panels > 3 else (1, panels)
     size = (8, 4.2) if panels == 1 else (4.2 * columns, 3.6 * rows)
-    figure, axes = pyplot.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
-    return figure, axes.flatten()
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False).flatten()
 
 
 def _png(figure) -> bytes:
-    from matplotlib import pyplot
-
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=120)
-    pyplot.close(figure)
     return out.getvalue()
 
 

@@ -44,7 +44,7 @@ class Reader:
                 parts.append(self.answerer.read([features[index] for index in indices]))
         spans = in_feature_order(parts, batches)
         prediction = predictions([example], features, spans, self.answerer.null_threshold)[example.id]
-        answer = to_answer(prediction)
+        answer = to_answer(prediction, passage)
         return {
             "answer": {"text": answer.text, "score": answer.score, "probability": answer.probability},
             "start": prediction.start,
