@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
-from torch import nn
 
+from minitransformer.bert import BertForMaskedLM
 from minitransformer.system import files
 from minitransformer.system.errors import DataError, RecipeError, RunError, command_line
 from minitransformer.system.progress import say
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def train(
-    model: nn.Module,
+    model: BertForMaskedLM,
     pieces: list[Piece],
     masking: Masking,
     job: Recipe,
@@ -117,10 +117,11 @@ def batches(
     pieces: list[Piece], masking: Masking, job: Recipe, steps: range, steps_per_epoch: int, pad_id: int, world: World
 ) -> Iterator[tuple[int, int, list[HiddenWords]]]:
     """For each step the number of its hidden words and its tokens, and this process's share of its texts."""
+    order: list[int] = []
     for step in steps:
         epoch, batch_number = divmod(step, steps_per_epoch)
-        if step == steps.start or batch_number == 0:
-            order = epoch_order(len(pieces), job.seed, epoch).tolist() if job.shuffle else range(len(pieces))
+        if not order or batch_number == 0:
+            order = epoch_order(len(pieces), job.seed, epoch).tolist() if job.shuffle else list(range(len(pieces)))
         chosen = order[batch_number * job.batch_size : (batch_number + 1) * job.batch_size]
         # Every process hides words in the whole batch, all the same ones, and then takes its share.
         whole = masking.hide(collate([pieces[index] for index in chosen], pad_id), seed=job.seed * 1_000_003 + step)
@@ -130,7 +131,7 @@ def batches(
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, pieces: list[Piece], masking: Masking, job: Recipe, world: World, precision: Precision
+    model: BertForMaskedLM, pieces: list[Piece], masking: Masking, job: Recipe, world: World, precision: Precision
 ) -> dict[str, float]:
     """Loss and accuracy (in %) on documents that training has not seen; the seed decides what is hidden."""
     model.eval()
@@ -143,7 +144,8 @@ def evaluate(
         loss += F.cross_entropy(logits, part.labels, reduction="sum").item()
         right += int((logits.argmax(-1) == part.labels).sum())
         total += len(part.labels)
-    loss, right, total = map(sum, zip(*world.gather((loss, right, total)), strict=True))
+    losses, rights, totals = zip(*world.gather((loss, right, total)), strict=True)
+    loss, right, total = sum(losses), sum(rights), sum(totals)
     return {"loss": loss / max(1, total), "accuracy": 100 * right / max(1, total), "total": total}
 
 
@@ -156,12 +158,13 @@ def read(source: str, part: str, limit: int) -> list[tuple[str, ...]]:
 
 def masking_for(tokenizer: Tokenizer, job: Recipe) -> Masking:
     mask = special_tokens(tokenizer).mask
-    if mask is None:
+    mask_id = None if mask is None else tokenizer.token_to_id(mask)
+    if mask_id is None:
         raise DataError(f"{job.weights}: its tokenizer has no mask token; go on from a masked language model")
-    return Masking(job.mask_rate, job.whole_words, tokenizer.token_to_id(mask), torch.tensor(ordinary_ids(tokenizer)))
+    return Masking(job.mask_rate, job.whole_words, mask_id, torch.tensor(ordinary_ids(tokenizer)))
 
 
-def open_model(documents: list, job: Recipe) -> tuple[Tokenizer, nn.Module]:
+def open_model(documents: list, job: Recipe) -> tuple[Tokenizer, BertForMaskedLM]:
     """The checkpoint to go on from, or a tokenizer learnt from the documents and a fresh model for it."""
     if job.weights:
         tokenizer, model = load_tokenizer(job.weights), load_pretrained(job.weights, "masked-lm")
@@ -173,13 +176,13 @@ def open_model(documents: list, job: Recipe) -> tuple[Tokenizer, nn.Module]:
     return tokenizer, model
 
 
-def new_model(tokenizer: Tokenizer, job: Recipe) -> nn.Module:
+def new_model(tokenizer: Tokenizer, job: Recipe) -> BertForMaskedLM:
     if job.width % job.heads:
         raise RecipeError(f"width {job.width} is no multiple of heads {job.heads}: choose another of the two")
     names = ["width", "layers", "heads", "ffn_width", "positions", "initializer_range"]
     names += ["embedding_width"] if job.architecture == "albert" else []
     sizes = {name: getattr(job, name) for name in names}
-    sizes |= {"vocabulary": tokenizer.get_vocab_size(), "pad_id": tokenizer.padding["pad_id"]}
+    sizes |= {"vocabulary": tokenizer.get_vocab_size(), "pad_id": (tokenizer.padding or {})["pad_id"]}
     return new_masked_lm(job.architecture, job.sines, dropout=job.dropout, attention_dropout=job.dropout, **sizes)
 
 

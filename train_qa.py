@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor, nn
+from torch import Tensor
 
+from minitransformer.bert import BertForQuestionAnswering
 from minitransformer.packing import Packing
 from minitransformer.system import files
 from minitransformer.system.errors import RunError, command_line
@@ -81,7 +82,7 @@ def main() -> None:
 
 
 def train(
-    model: nn.Module,
+    model: BertForQuestionAnswering,
     features: list[Feature],
     job: Recipe,
     folder: Path,
@@ -124,8 +125,9 @@ def train(
             set_rate(optimizer, rate)
 
             loss = torch.zeros((), device=device)
-            for part in parts:  # one, but for --micro-batch; none, where there are fewer features than processes
-                loss += compute(size, *(move(tensors, device) for tensors in part))
+            # One part, but for --micro-batch; none, where there are fewer features than processes.
+            for batch, packing, soft in parts:
+                loss += compute(size, move(batch, device), move(packing, device), move(soft, device))
             loss = world.sum_gradients(parameters, loss)
             precision.step(optimizer, parameters, job.clip_norm)
 
@@ -147,9 +149,10 @@ def batches(
     """For each step the number of its features and tokens, and this process's part of them in batches of `micro_batch`,
     each with its packing and what the teacher says of it. topped_up: in shapes that come again, as `Graphs` likes them.
     """
+    order: list[int] = []
     for step in steps:
         epoch, batch_number = divmod(step, steps_per_epoch)
-        if step == steps.start or batch_number == 0:
+        if not order or batch_number == 0:
             order = epoch_order(len(features), job.seed, epoch).tolist()
         chosen = order[batch_number * job.batch_size : (batch_number + 1) * job.batch_size]
         tokens = sum(len(features[index].input_ids) for index in chosen)
@@ -165,7 +168,7 @@ def batches(
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module,
+    model: BertForQuestionAnswering,
     examples: list[Example],
     features: list[Feature],
     job: Recipe,
@@ -202,7 +205,7 @@ def teach(
         return ask_teachers(teachers, features, job.temperature, job.eval_tokens, precision.device, world)
 
 
-def load_model(job: Recipe) -> nn.Module:
+def load_model(job: Recipe) -> BertForQuestionAnswering:
     """The encoder with its span classifier. Raises RunError where it is too short for the recipe's inputs."""
     model = load_pretrained(job.weights, "question-answering")
     if job.max_length > model.config.positions:

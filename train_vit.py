@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from minitransformer.dinov2 import ImageClassifier
 from minitransformer.system import files
 from minitransformer.system.errors import RecipeError, command_line
 from minitransformer.system.progress import say
@@ -72,7 +73,7 @@ def main() -> None:
 
 
 def train(
-    model: nn.Module,
+    model: ImageClassifier,
     images: Images,
     settings: Preprocessing,
     job: Recipe,
@@ -93,10 +94,11 @@ def train(
     # The images that this process sees, now and later; all of them are not copied, nor hashed anew.
     mine = images if world.size == 1 else images.take(range(world.rank, len(images), world.size))
     logits_of = to_logits(model, mine, settings, job, precision) if run.done < steps and len(mine) else None
+    order = torch.empty(0)
     with run:
         for step in range(run.done, steps):
             epoch, batch_number = divmod(step, steps_per_epoch)
-            if step == run.done or batch_number == 0:
+            if not len(order) or batch_number == 0:
                 order = epoch_order(len(images), job.seed, epoch)
             falling = cosine_rate if job.schedule == "cosine" else linear_rate
             rate = job.learning_rate * falling(step, round(job.warmup * steps), steps)
@@ -106,6 +108,7 @@ def train(
             loss = torch.zeros((), device=device)
             for part in chunks(chosen[chosen % world.size == world.rank], job.micro_batch):
                 with precision.autocast():
+                    # pyrefly: ignore[not-callable] - it is None where this process has no images, and no parts
                     logits = logits_of(part // world.size).float()  # (B, K)
                     total = F.cross_entropy(logits, labels[part], reduction="sum", label_smoothing=job.label_smoothing)
                 precision.backward(total / len(chosen))
@@ -118,7 +121,9 @@ def train(
     return run.losses
 
 
-def to_logits(model: nn.Module, images: Images, settings: Preprocessing, job: Recipe, precision: Precision) -> Callable:
+def to_logits(
+    model: ImageClassifier, images: Images, settings: Preprocessing, job: Recipe, precision: Precision
+) -> Callable:
     """A function from numbers of images (B,) to logits (B, K): from what the frozen trunk gave, or all the way."""
     device, config, first = precision.device, model.config, first_trainable(model)
     hindrances = {
@@ -148,7 +153,7 @@ def to_logits(model: nn.Module, images: Images, settings: Preprocessing, job: Re
 
 
 def evaluate(
-    model: nn.Module, images: Images, settings: Preprocessing, job: Recipe, world: World, precision: Precision
+    model: ImageClassifier, images: Images, settings: Preprocessing, job: Recipe, world: World, precision: Precision
 ) -> tuple[dict[str, Any], Tensor]:
     """Classify the validation images, each process its share. Returns metrics.json's contents and the logits (N, K)."""
     mine = world.share(range(len(images)))
@@ -162,7 +167,7 @@ def evaluate(
 def write_results(
     folder: Path,
     job: Recipe,
-    model: nn.Module,
+    model: ImageClassifier,
     settings: Preprocessing,
     train_set: Images,
     valid_set: Images,
@@ -181,7 +186,7 @@ def write_results(
     report.write_pictures(folder, train_set, valid_set, logits, job.seed)
 
 
-def open_model(job: Recipe, classes: int) -> tuple[nn.Module, Preprocessing]:
+def open_model(job: Recipe, classes: int) -> tuple[ImageClassifier, Preprocessing]:
     """The model with a fresh classifier, and what is to be done to its pictures."""
     if job.weights != "new":
         return load_pretrained(job.weights, "image-classification", classes=classes), read_settings(job.weights)

@@ -14,31 +14,24 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from minitransformer.bert import BertForMaskedLM, BertForQuestionAnswering, Embeddings, Layer
+from minitransformer.bert import BertConfig, BertForMaskedLM, BertForQuestionAnswering, Embeddings, Layer
 from minitransformer.packing import Mask, Packing, pack_inputs
 
 
 @dataclass(frozen=True)
-class AlbertConfig:
-    """Sizes and constants of an ALBERT. The defaults are those of the xxlarge model, as in transformers."""
+class AlbertConfig(BertConfig):
+    """BERT's configuration, and what ALBERT adds. The defaults are those of the xxlarge model, as in transformers."""
 
     vocabulary: int = 30000
-    embedding_width: int = 128
     width: int = 4096
-    layers: int = 12
-    groups: int = 1  # sets of weights, each for a run of L / groups layers that follow one another
-    inner_layers: int = 1  # layers with weights of their own within one application of a group
     heads: int = 64
     ffn_width: int = 16384
     activation: str = "gelu_new"
     dropout: float = 0.0  # the large models never overfitted their text, so the second version has none
     attention_dropout: float = 0.0
-    head_dropout: float = 0.1  # of a fresh task head
-    positions: int = 512
-    segments: int = 2
-    norm_eps: float = 1e-12
-    initializer_range: float = 0.02
-    pad_id: int = 0
+    embedding_width: int = 128
+    groups: int = 1  # sets of weights, each for a run of L / groups layers that follow one another
+    inner_layers: int = 1  # layers with weights of their own within one application of a group
 
 
 class Albert(nn.Module):
@@ -65,7 +58,7 @@ class Albert(nn.Module):
         x = self.widen(self.embeddings(*ids))  # (N, E) -> (N, C)
         layers_per_group = self.config.layers / self.config.groups
         for number in range(self.config.layers):
-            for layer in self.groups[int(number / layers_per_group)]:
+            for layer in self.groups[int(number / layers_per_group)].children():
                 x = layer(x, packing)  # the gradients of all its uses add up in its parameters
         return x, packing
 

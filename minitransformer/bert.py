@@ -118,7 +118,8 @@ class Bert(nn.Module):
 class BertForQuestionAnswering(nn.Module):
     """Encoder -> dropout -> Linear(C, 2): a start logit and an end logit per token (section 4.2)."""
 
-    encoder_type: type[nn.Module] = Bert
+    encoder_type: type = Bert
+    encoder: Bert  # or a family's, which is made and asked alike
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
@@ -140,7 +141,8 @@ class BertForQuestionAnswering(nn.Module):
 class BertForMaskedLM(nn.Module):
     """Encoder -> Linear, activation, norm -> the token embedding table again, as a classifier (section 3.1)."""
 
-    encoder_type: type[nn.Module] = Bert
+    encoder_type: type = Bert
+    encoder: Bert  # or a family's, which is made and asked alike
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()

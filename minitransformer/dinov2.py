@@ -22,7 +22,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from minitransformer.vit import Block, Vit
+from minitransformer.vit import Block, Vit, VitForImageClassification
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Dinov2Block(Block):
     """ViT's block with what each part adds scaled, and without dropout. (B, T, C) -> (B, T, C)."""
 
     def __init__(self, config: Dinov2Config) -> None:
-        super().__init__(config)
+        super().__init__(config)  # pyrefly: ignore[bad-argument-type] - has all that a Block asks for
         self.attention_scale = LayerScale(config.width)
         self.ffn_scale = LayerScale(config.width)
 
@@ -87,12 +87,10 @@ class Dinov2(Vit):
 class Dinov2ForImageClassification(nn.Module):
     """Encoder -> Linear(2 C, K) on [CLS] and the mean of the patches, side by side."""
 
-    reads_patches = True
-
     def __init__(self, config: Dinov2Config) -> None:
         super().__init__()
         self.config = config
-        self.encoder = Dinov2(config)
+        self.encoder = Dinov2(config)  # pyrefly: ignore[bad-argument-type] - and all that a Vit does
         self.classifier = nn.Linear(2 * config.width, config.classes)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
@@ -102,3 +100,6 @@ class Dinov2ForImageClassification(nn.Module):
     def read(self, x: Tensor) -> Tensor:
         """What the classifier sees of the tokens, (B, T, C) -> (B, 2 C)."""
         return torch.cat([x[:, 0], x[:, 1:].mean(1)], dim=1)
+
+
+ImageClassifier = VitForImageClassification | Dinov2ForImageClassification

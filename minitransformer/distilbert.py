@@ -65,6 +65,7 @@ class DistilBert(nn.Module):
         super().__init__()
         self.config = config
         self.embeddings = Embeddings(config)
+        # pyrefly: ignore[bad-argument-type] - a DistilBertConfig has all that a layer asks for
         self.layers = nn.ModuleList(DistilLayer(config) for _ in range(config.layers))
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None, attention_mask: Mask = None) -> Tensor:

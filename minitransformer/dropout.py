@@ -35,7 +35,7 @@ class _Dropped(torch.autograd.Function):
         return _drop(x, uniform, least, scale)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx, gradient: Tensor) -> tuple:  # pyrefly: ignore[bad-override] - as torch's own examples have it
         (uniform,) = ctx.saved_tensors
         return _drop(gradient, uniform, *ctx.constants), None, None, None
 

@@ -53,7 +53,7 @@ class Roberta(Bert):
     """BERT's encoder with positions of its own. (B, T) token ids -> (B, T, C), zeros at padding."""
 
     def __init__(self, config: RobertaConfig) -> None:
-        super().__init__(config)
+        super().__init__(config)  # pyrefly: ignore[bad-argument-type] - it has all that BERT asks for
         # padding_idx: a padding token that a text holds in its midst has that row, and the row gets no gradient.
         self.embeddings.position = nn.Embedding(config.position_rows, config.width, padding_idx=config.pad_id)
 
@@ -91,5 +91,5 @@ class RobertaForMaskedLM(BertForMaskedLM):
     encoder_type = Roberta
 
     def __init__(self, config: RobertaConfig) -> None:
-        super().__init__(config)
+        super().__init__(config)  # pyrefly: ignore[bad-argument-type] - likewise
         self.activation = F.gelu

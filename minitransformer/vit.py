@@ -103,7 +103,7 @@ class Block(nn.Module):
 class Vit(nn.Module):
     """The encoder: patches, L blocks, a last norm. (B, 3, H, W) -> (B, T, C)."""
 
-    block_type: type[nn.Module] = Block
+    block_type: type[Block] = Block
 
     def __init__(self, config: VitConfig) -> None:
         super().__init__()
@@ -146,8 +146,6 @@ def images_at_once(config: VitConfig, size: tuple[int, int], device: torch.devic
 
 class VitForImageClassification(nn.Module):
     """Encoder -> Linear(C, K) on [CLS]. A distillation token runs along and is not asked."""
-
-    reads_patches = False  # so of the last block [CLS] alone matters: see vision/trunk.py
 
     def __init__(self, config: VitConfig) -> None:
         super().__init__()

@@ -26,7 +26,7 @@ AROUND = 300  # characters of the passage that are shown on either side of the a
 PLAIN, COLOURED = ("[", "]"), ("\x1b[30;42m", "\x1b[0m")  # what stands before and after the answer: black on green
 
 
-def report(answer: Answer, context: str, coloured: bool = False) -> str:
+def report(answer: Answer, coloured: bool = False) -> str:
     """Answer, scores, the next best, and the passage with the answer marked, as lines for a terminal."""
     chance = f"    probability {answer.probability:.1%}, score {answer.score:.2f}"
     if answer.text:
@@ -35,7 +35,7 @@ def report(answer: Answer, context: str, coloured: bool = False) -> str:
     for other in answer.others[:NEXT_BEST]:
         lines.append(f"    or {other.probability:>6.1%} {other.score:>7.2f}  {printable(other.text)}")
     if answer.text:
-        lines += ["", marked(context, answer.start, answer.start + len(answer.text), coloured)]
+        lines += ["", marked(answer.passage, answer.start, answer.start + len(answer.text), coloured)]
     return "\n".join(lines)
 
 
@@ -67,7 +67,7 @@ def main() -> None:
               file=sys.stderr)  # fmt: skip
 
     def reply(question: str) -> None:
-        print(report(answerer(question, context), context, wants_colour(sys.stdout)), flush=True)
+        print(report(answerer(question, context), wants_colour(sys.stdout)), flush=True)
 
     if flags.question is not None:
         reply(flags.question)

@@ -103,7 +103,7 @@ def number_words(encoding: Encoding, joining: set[int]) -> list[int]:
 
 def collate(pieces: Sequence[Piece], pad_id: int) -> Batch:
     input_ids, token_type_ids, words = (
-        pad_sequence(tensors, batch_first=True, padding_value=fill).long()
+        pad_sequence(list(tensors), batch_first=True, padding_value=fill).long()
         for tensors, fill in zip(zip(*pieces, strict=True), (pad_id, 0, NO_WORD), strict=True)
     )
     lengths = torch.tensor([len(piece.input_ids) for piece in pieces])

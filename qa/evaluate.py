@@ -15,8 +15,8 @@ from qa import metrics, squad
 def main() -> None:
     flags = parse_flags()
     examples = squad.read(flags.data)
-    predictions = squad.read_json(flags.predictions)
-    probability = squad.read_json(flags.na_prob) if flags.na_prob else None
+    predictions: Any = squad.read_json(flags.predictions)
+    probability: Any = squad.read_json(flags.na_prob) if flags.na_prob else None
     threshold = 1.0 if flags.na_threshold is None else flags.na_threshold
     try:
         scores = metrics.squad_v2(examples, predictions, probability, threshold)

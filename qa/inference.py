@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from minitransformer.bert import BertForQuestionAnswering
 from minitransformer.system.errors import RunError
 from minitransformer.system.progress import progress
 from minitransformer.training.device import move
@@ -30,7 +31,7 @@ def span_loss(start_logits: Tensor, end_logits: Tensor, start: Tensor, end: Tens
 
 @torch.inference_mode()
 def read(
-    model: nn.Module,
+    model: BertForQuestionAnswering,
     features: Sequence[Feature],
     batch_tokens: int,
     max_answer_tokens: int,

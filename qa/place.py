@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from minitransformer.system.errors import DataError
 
-JSON_KINDS = {
+JSON_KINDS: dict[type, str] = {
     dict: "an object",
     list: "a list",
     str: "a string",

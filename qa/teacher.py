@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor, nn
+from torch import Tensor
 
+from minitransformer.bert import BertForQuestionAnswering
 from minitransformer.system.errors import RunError
 from minitransformer.system.progress import progress
 from minitransformer.training.device import move
@@ -28,7 +29,7 @@ class Shares(NamedTuple):
     end: Tensor
 
 
-def load_teachers(names: str, tokenizer: Tokenizer) -> list[nn.Module]:
+def load_teachers(names: str, tokenizer: Tokenizer) -> list[BertForQuestionAnswering]:
     """The teachers that `names` lists, with commas between. RunError where one's vocabulary is not the student's."""
     teachers = []
     for name in filter(None, map(str.strip, names.split(","))):
@@ -40,7 +41,7 @@ def load_teachers(names: str, tokenizer: Tokenizer) -> list[nn.Module]:
 
 @torch.inference_mode()
 def ask_teachers(
-    teachers: Sequence[nn.Module],
+    teachers: Sequence[BertForQuestionAnswering],
     features: Sequence[Feature],
     temperature: float,
     batch_tokens: int,
@@ -67,7 +68,7 @@ def ask_teachers(
     return shares
 
 
-def pad(shares: Sequence[np.ndarray], shape: tuple[int, int]) -> Shares:
+def pad(shares: Sequence[np.ndarray], shape: tuple[int, ...]) -> Shares:
     """Side by side, 0 at padding. shape: (B, T) of the batch; its texts after these have no teacher."""
     texts, length = shape
     padded = torch.zeros(texts, 2, length)
@@ -85,4 +86,4 @@ def soft_loss(start_logits: Tensor, end_logits: Tensor, shares: Shares, temperat
         -(share * (logits.float() / temperature).log_softmax(-1)).sum()
         for logits, share in ((start_logits, shares.start), (end_logits, shares.end))
     ]
-    return temperature**2 * sum(losses) / 2
+    return temperature**2 * torch.stack(losses).sum() / 2

@@ -123,10 +123,10 @@ def test_report_gives_the_score_of_the_best_place_and_each_text_once():
     """The same word may stand in two places."""
     n_best = [Candidate("تهران", 3.0, 0.5), Candidate("", 2.5, 0.3), Candidate("تهران", 2.0, 0.15)]
     n_best += [Candidate("قم", 1.0, 0.04), Candidate("ساری", 0.5, 0.01)]
-    answer = to_answer(Prediction("تهران", -0.5, n_best, start=4))
+    answer = to_answer(Prediction("تهران", -0.5, n_best, start=4), "شهر تهران")
     chances = "    probability 50.0%, score 3.00; of no answer 30.0%, 2.50"
     others = ["    or   4.0%    1.00  قم", "    or   1.0%    0.50  ساری"]
-    said = ask.report(answer, "شهر تهران")
+    said = ask.report(answer)
     assert said.splitlines() == ["تهران", chances, *others, "", "شهر [تهران]"]
 
 
@@ -166,8 +166,8 @@ def test_a_long_passage_is_shown_around_the_answer():
 )
 def test_report_prints_texts_harmlessly(text, shown):
     candidates = [Candidate(text, 1.0, 0.7), Candidate("", 0.0, 0.2), Candidate(text + "!", -1.0, 0.1)]
-    answer = to_answer(Prediction(text, -1.0, candidates, start=len(text) + 2))
-    said = ask.report(answer, f"({text} {text})")
+    answer = to_answer(Prediction(text, -1.0, candidates, start=len(text) + 2), f"({text} {text})")
+    said = ask.report(answer)
     line, _, other, empty, passage = said.split("\n")
     assert line == shown
     assert other == f"    or  10.0%   -1.00  {shown}!"

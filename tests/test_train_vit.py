@@ -145,6 +145,7 @@ def test_train_vit_leaves_a_whole_run_folder(train, tmp_path):
     folder = tmp_path / "run"
     assert {path.name for path in folder.iterdir()} == {
         "recipe.toml", "facts.json", "log.csv", "checkpoints", "model", "metrics.json", "pictures.json", "report.html",
+        "loss.png", "sample.png", "mistakes.png", "confusion.png",
     }  # fmt: skip
     assert {path.name for path in (folder / "model").iterdir()} == {
         "config.json", "model.safetensors", "preprocessor_config.json",

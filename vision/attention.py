@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib import rcParams
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import Tensor
 
 from minitransformer.attention_weights import attention_weights
+from minitransformer.dinov2 import ImageClassifier
 from minitransformer.system import files
 from minitransformer.system.errors import printable
 
@@ -17,7 +18,7 @@ LONGEST_ROW = 6  # so many panels or fewer stand side by side: three heads
 PANEL = 2.6  # inches of a side
 
 
-def cls_attention(model: nn.Module, pixel_values: Tensor) -> Tensor:
+def cls_attention(model: ImageClassifier, pixel_values: Tensor) -> Tensor:
     """The last block's weights from [CLS] to the patches of one image (1, 3, H, W): (heads, rows, columns).
 
     What a head's map lacks of 1 goes to [CLS] itself and, in DeiT, to the distillation token.

@@ -53,7 +53,7 @@ def _check_operations(data: bytes) -> None:
     for operation, argument, _ in pickletools.genops(data):
         if operation.proto > NEWEST_PROTOCOL:
             raise pickle.UnpicklingError(f"it has the operation {operation.name} of protocol {operation.proto}")
-        if operation.name.endswith("PUT") and argument > LARGEST_MEMO:
+        if operation.name.endswith("PUT") and isinstance(argument, int) and argument > LARGEST_MEMO:
             raise pickle.UnpicklingError(f"it refers to thing {argument:,}")
 
 
@@ -102,7 +102,8 @@ def _from_archive(path: Path, names: list[str]) -> dict[str, bytes]:
         with tarfile.open(path, "r:gz") as archive:
             for member in archive:
                 if member.name in wanted and member.isfile() and member.size <= LARGEST:
-                    contents[wanted[member.name]] = archive.extractfile(member).read()
+                    file = archive.extractfile(member)
+                    contents[wanted[member.name]] = file.read() if file else b""
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         raise DataError(f"{path}: not a whole archive ({error}); fetch it again") from error
     for name in names:

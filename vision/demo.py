@@ -9,7 +9,7 @@ size, rotation, background and what else lies about are drawn anew for every ima
 import cmath
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy import ndarray
@@ -143,7 +143,7 @@ def draw(kind: str, random: np.random.Generator) -> ndarray:
     """A picture of one class, (SIDE, SIDE, 3) uint8."""
     background, front, second = _colours(random)
     canvas = _shaded(background, random)
-    _litter(canvas, random.integers(2, 6), random)
+    _litter(canvas, int(random.integers(2, 6)), random)
 
     radius = random.uniform(0.24, 0.4) * SIDE
     x, y = random.uniform(radius, SIDE - radius), random.uniform(radius, SIDE - radius)
@@ -160,7 +160,7 @@ def draw(kind: str, random: np.random.Generator) -> ndarray:
         paint = share[..., None] * front + (1 - share[..., None]) * second
     _lay(canvas, paint, _coverage(outside))
 
-    _litter(canvas, random.integers(0, 3), random)  # some of it lies on the figure
+    _litter(canvas, int(random.integers(0, 3)), random)  # some of it lies on the figure
     canvas += NOISE * random.standard_normal(canvas.shape, np.float32)
     return (canvas.clip(0, 1) * 255).round().astype(np.uint8)
 
@@ -220,11 +220,8 @@ def main() -> None:
 
     files.check_writable(args.out)
     classes = SETS[args.set].classes
-    sheet = (
-        read(args.set, "train", 12 * len(classes))
-        .pictures.reshape(12, len(classes), SIDE, SIDE, 3)
-        .transpose(1, 2, 0, 3, 4)
-    )
+    pictures: Any = read(args.set, "train", 12 * len(classes)).pictures  # (12 K, SIDE, SIDE, 3)
+    sheet = pictures.reshape(12, len(classes), SIDE, SIDE, 3).transpose(1, 2, 0, 3, 4)
     Image.fromarray(sheet.reshape(len(classes) * SIDE, 12 * SIDE, 3)).save(Path(args.out))
     print(f"{args.out}: from top to bottom {', '.join(classes)}")
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from PIL import Image
 from torch import Tensor
 
@@ -135,10 +136,10 @@ def _size(value: Any, name: str, path: Path, square: bool = True) -> tuple[int, 
     if not isinstance(value, dict):
         value = {"height": value, "width": value} if square else {"shortest_edge": value}
     shorter = "shortest_edge" in value
-    sides = (value["shortest_edge"],) if shorter else (value.get("height"), value.get("width"))
+    sides: Any = [value["shortest_edge"]] if shorter else [value.get("height"), value.get("width")]
     if not all(type(side) is int and 1 <= side <= LARGEST for side in sides):
         raise WeightsError(f"{path}: {name} is {told!r}, no height and width from 1 to {LARGEST:,} pixels")
-    return (sides[0], 0) if shorter else sides
+    return sides[0], 0 if shorter else sides[1]
 
 
 def _numbers(values: Any, name: str, path: Path) -> tuple[float, ...]:
@@ -177,7 +178,10 @@ def _fitted(picture: Image.Image, settings: Preprocessing, name: str | Path) -> 
 
 
 def prepare_all(
-    sources: Sequence[str | Path | np.ndarray], settings: Preprocessing, patch: int = 1, quiet: bool = False
+    sources: Sequence[str | Path | np.ndarray] | np.ndarray,
+    settings: Preprocessing,
+    patch: int = 1,
+    quiet: bool = False,
 ) -> Tensor:
     """All pictures, (N, 3, H, W) uint8, by as many threads as there are cores: Pillow works outside of Python's lock.
 
@@ -227,9 +231,9 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, numbers: Sequence[int]) -> "Images":
-        """Some of the pictures."""
-        numbers = np.asarray(numbers, dtype=np.int64)
+    def take(self, chosen: ArrayLike | Tensor) -> "Images":
+        """Some of the pictures, by their numbers."""
+        numbers = np.asarray(chosen, dtype=np.int64)
         if isinstance(self.pictures, np.ndarray):
             return dataclasses.replace(self, pictures=self.pictures[numbers], labels=self.labels[numbers])
         pictures = [self.pictures[number] for number in numbers]
@@ -254,7 +258,7 @@ class Images:
         digest = hashlib.sha256(self.labels.tobytes())
         if isinstance(self.pictures, np.ndarray):
             digest.update(f"{self.pictures.shape} ".encode())
-            digest.update(np.ascontiguousarray(self.pictures))
+            digest.update(np.ascontiguousarray(self.pictures).data)
         else:
             for path in self.pictures:
                 file_size(path)  # refuses a pipe, which would be read for ever

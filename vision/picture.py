@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, TiffImagePlugin
 
 from minitransformer.system.errors import DataError
 
@@ -136,7 +136,7 @@ def file_size(path: str | Path) -> int:
 def _checked_pixels(picture: Image.Image, size: int, name: str | Path) -> int:
     """Pixels that the picture is to be unpacked to. DataError where they are too many, for `size` bytes or at all."""
     width, height = picture.size
-    if picture.format == "TIFF":  # unpacked tile by tile, and a tile may be larger than the picture
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):  # is unpacked tile by tile, and a tile may be larger
         width = max(width, picture.tag_v2.get(TILE_WIDTH, 1))
         height = max(height, picture.tag_v2.get(TILE_HEIGHT, 1))
     pixels = width * height
@@ -153,7 +153,7 @@ def _checked_pixels(picture: Image.Image, size: int, name: str | Path) -> int:
 def _turn(picture: Image.Image) -> Image.Transpose | None:
     """What brings a picture upright, by its EXIF note; a note that cannot be read says nothing."""
     try:
-        return TURNS.get(picture.getexif().get(ExifTags.Base.Orientation))
+        return TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 0))
     except Exception:  # as many kinds as there are ways to damage a note
         return None
 
@@ -180,7 +180,7 @@ def _upper_eight_bits(picture: Image.Image, name: str | Path) -> Image.Image:
             f"{name}: its pixels are numbers from {values.min():,} to {values.max():,}, of which nobody knows the "
             "white; save it in 8 or 16 bits"
         )
-    tags = picture.tag_v2 if picture.format == "TIFF" else {}
+    tags = picture.tag_v2 if isinstance(picture, TiffImagePlugin.TiffImageFile) else {}
     grey = (values >> (4 if tags.get(BITS) == (12,) else 8)).astype(np.uint8)
     if tags.get(WHITE_IS_ZERO) == 0:
         grey = 255 - grey

@@ -88,7 +88,7 @@ def plot_confusion(confusion: ndarray, classes: Sequence[str]) -> Figure:
         axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(len(names)), names)
         for (row, column), count in _counts(confusion):
-            axes.text(column, row, count, ha="center", va="center", fontsize=9,
+            axes.text(column, row, str(count), ha="center", va="center", fontsize=9,
                       color="white" if share[row, column] > 0.5 else "black")  # fmt: skip
     figure.colorbar(image, label="share of the true class", shrink=0.8)
     return figure

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from minitransformer.dinov2 import ImageClassifier
 from minitransformer.system import files
 from minitransformer.system.errors import RunError, WeightsError, command_line, printable
 from minitransformer.system.flags import FlagParser
@@ -31,7 +32,7 @@ def pixels(images: Images, settings: Preprocessing, patch: int, device: torch.de
 
 
 @torch.no_grad()
-def classify(model: nn.Module, images: Images, settings: Preprocessing, batch_size: int) -> Tensor:
+def classify(model: ImageClassifier, images: Images, settings: Preprocessing, batch_size: int) -> Tensor:
     """Logits of all images, (N, K), on the CPU. batch_size: images at once on a GPU.
 
     Raises RunError where a logit is not finite: such a model has no answers.
@@ -40,8 +41,10 @@ def classify(model: nn.Module, images: Images, settings: Preprocessing, batch_si
     device, config = next(model.parameters()).device, model.config
     size = settings.crop or settings.resized(config.image_size, config.image_size)
     logits = []
+    # pyrefly: ignore[bad-argument-type] - a Dinov2Config has all that is asked for
+    batch_size = images_at_once(config, size, device, batch_size)
     with progress(total=len(images), desc="looking", unit="image", leave=False) as bar:
-        for chosen in torch.arange(len(images)).split(images_at_once(config, size, device, batch_size)):
+        for chosen in torch.arange(len(images)).split(batch_size):
             logits.append(model(pixels(images.take(chosen), settings, config.patch, device)).cpu())
             if not logits[-1].isfinite().all():
                 raise RunError("the model answers with NaN: its weights are damaged, or its training has diverged")
@@ -82,6 +85,7 @@ def main() -> None:
     model = load_pretrained(args.model, "image-classification", fresh_head=False).to(precision.device)
     if len(classes) != model.config.classes:
         raise WeightsError(f"{args.model}: {len(classes)} names for {model.config.classes} classes; fetch it again")
+    best: list[tuple[str, float]] = []
     for name in args.images:  # one by one: without a crop their sizes may differ
         image = Images([Path(name)], np.zeros(1, np.int64), tuple(classes))
         with precision.autocast():

@@ -34,17 +34,18 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from minitransformer.dinov2 import Dinov2ForImageClassification, ImageClassifier
 from minitransformer.system import files
 from minitransformer.system.errors import DataError, RunError
 from minitransformer.system.progress import progress, say
 from minitransformer.training.device import ahead
-from minitransformer.vit import images_at_once
+from minitransformer.vit import Block, images_at_once
 from vision.images import FILE
 
 VERSION = 1  # of what is kept; raise it when `keep` changes, so that older files are not used
 
 
-def first_trainable(model: nn.Module) -> int:
+def first_trainable(model: ImageClassifier) -> int:
     """Number of the first block that trains, L where none does, -1 where what comes before the blocks trains."""
     trains = [any(p.requires_grad for p in block.parameters()) for block in model.encoder.blocks]
     after = {id(p) for part in (model.encoder.blocks, model.encoder.norm, model.classifier) for p in part.parameters()}
@@ -53,11 +54,15 @@ def first_trainable(model: nn.Module) -> int:
     return trains.index(True) if True in trains else len(trains)
 
 
+def blocks_of(model: ImageClassifier) -> list[Block]:
+    return [block for block in model.encoder.blocks if isinstance(block, Block)]
+
+
 # ------------------------------------------------------------------------------------------------ the two halves
 
 
 @torch.no_grad()
-def keep(model: nn.Module, pixel_values: Tensor, first: int) -> Tensor:
+def keep(model: ImageClassifier, pixel_values: Tensor, first: int) -> Tensor:
     """What the trainable half needs of images (B, 3, H, W): the input of block `first`, (B, rows, C).
 
     Before the last block that is T tokens. At the last it is [CLS] as it is, for the residual sum, and T tokens
@@ -67,20 +72,20 @@ def keep(model: nn.Module, pixel_values: Tensor, first: int) -> Tensor:
     patches, both normalised.
     """
     x = model.encoder.embeddings(pixel_values)  # (B, T, C)
-    blocks = model.encoder.blocks
+    blocks = blocks_of(model)
     for block in blocks[:first]:
         x = block(x)
-    if model.reads_patches:
+    if isinstance(model, Dinov2ForImageClassification):  # its classifier reads the patches too
         return model.read(_plain(model.encoder.norm, x)).unflatten(1, (2, -1)) if first == len(blocks) else x
     if first == len(blocks):
         return x[:, :1]
     return _normalised(blocks[-1], x) if first == len(blocks) - 1 else x
 
 
-def finish(model: nn.Module, kept: Tensor, first: int) -> Tensor:
+def finish(model: ImageClassifier, kept: Tensor, first: int) -> Tensor:
     """The trainable half: logits (B, K) out of what was kept, (B, rows, C)."""
-    blocks, norm = model.encoder.blocks, model.encoder.norm
-    if model.reads_patches:
+    blocks, norm = blocks_of(model), model.encoder.norm
+    if isinstance(model, Dinov2ForImageClassification):
         if first == len(blocks):
             return model.classifier((kept * norm.weight + norm.bias).flatten(1))
         for block in blocks[first:]:
@@ -95,7 +100,7 @@ def finish(model: nn.Module, kept: Tensor, first: int) -> Tensor:
     return model.classifier(norm(cls))
 
 
-def _normalised(block: nn.Module, x: Tensor) -> Tensor:
+def _normalised(block: Block, x: Tensor) -> Tensor:
     """(B, T, C) -> (B, 1 + T, C): [CLS] as it is, then all tokens through the block's norm without its parameters."""
     return torch.cat([x[:, :1], _plain(block.attention_norm, x)], dim=1)
 
@@ -105,7 +110,7 @@ def _plain(norm: nn.LayerNorm, x: Tensor) -> Tensor:
     return F.layer_norm(x, norm.normalized_shape, eps=norm.eps)
 
 
-def last_block(block: nn.Module, rows: Tensor) -> Tensor:
+def last_block(block: Block, rows: Tensor) -> Tensor:
     """The block's output for [CLS] alone, (B, C), from `_normalised` rows (B, 1 + T, C). No dropout."""
     cls, tokens = rows[:, 0], rows[:, 1:]
     norm, attention = block.attention_norm, block.attention
@@ -128,19 +133,19 @@ def last_block(block: nn.Module, rows: Tensor) -> Tensor:
 # ------------------------------------------------------------------------------------------------ the cache
 
 
-def cache_key(model: nn.Module, first: int, *inputs: str) -> str:
+def cache_key(model: ImageClassifier, first: int, *inputs: str) -> str:
     """A hash of everything that what is kept depends on: frozen weights, sizes, and `inputs`, which tell the rest."""
     digest = hashlib.sha256(json.dumps([VERSION, repr(model.config), first, *inputs]).encode())
     later = tuple(f"encoder.blocks.{number}." for number in range(first, len(model.encoder.blocks)))
     for name, parameter in model.named_parameters():
         if not name.startswith((*later, "encoder.norm.", "classifier.")):
             digest.update(f"\n{name} {tuple(parameter.shape)}\n".encode())
-            digest.update(parameter.detach().cpu().contiguous().numpy())
+            digest.update(parameter.detach().cpu().contiguous().numpy().data)
     return digest.hexdigest()
 
 
 def open_cache(
-    model: nn.Module,
+    model: ImageClassifier,
     first: int,
     pixels: Callable[[Tensor], Tensor],
     count: int,
@@ -162,7 +167,9 @@ def open_cache(
     one = pixels(torch.arange(1))  # (1, 3, H, W)
     shape = (count, *keep(model, one, first).shape[1:])
     size = 4 * math.prod(shape)  # float32
-    batch_size = images_at_once(model.config, tuple(one.shape[2:]), device, batch_size)
+    height, width = one.shape[2:]
+    # pyrefly: ignore[bad-argument-type] - a Dinov2Config has all that is asked for
+    batch_size = images_at_once(model.config, (height, width), device, batch_size)
 
     def passes() -> Iterator[Tensor]:
         batches = ahead(map(pixels, torch.arange(count).split(batch_size)), device)
@@ -248,7 +255,7 @@ def _write(path: Path, key: str, shape: tuple[int, ...], batches: Iterator[Tenso
             fcntl.flock(file, fcntl.LOCK_EX)  # alive: not a leftover
             file.write(_header(key, shape))
             for batch in batches:
-                numbers = batch.cpu().contiguous().numpy()
+                numbers = batch.cpu().contiguous().numpy().data
                 digest.update(numbers)
                 file.write(numbers)
             file.seek(0)

@@ -124,7 +124,7 @@ def _file_name(name: str) -> str:
     return name.replace("/", "--")
 
 
-def _install(folder: Path, build: Callable[[Path], None]) -> None:
+def _install(folder: Path, build: Callable[[Path], object]) -> None:
     """A folder that appears whole: built beside its place, then renamed. If another process was faster, its stays."""
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
         built = Path(temporary) / folder.name

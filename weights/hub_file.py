@@ -9,6 +9,7 @@ import re
 from http import HTTPStatus
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
@@ -38,12 +39,12 @@ def download(repository: str, file: File, known: dict[str, str]) -> Path:
     class Bounded(tqdm):
         """huggingface_hub's progress bar, and the end of a file that does not end."""
 
-        def update(self, count: float | None = 1) -> bool | None:
-            if self.n + (count or 0) > most:
+        def update(self, n: float | None = 1) -> bool | None:
+            if self.n + (n or 0) > most:
                 raise OSError(f"more than its {file.size:,} bytes came")
-            return super().update(count)
+            return super().update(n)
 
-    watched = {"tqdm_class": Bounded} if CAN_BE_WATCHED else {}
+    watched: dict[str, Any] = {"tqdm_class": Bounded} if CAN_BE_WATCHED else {}
     try:
         path = Path(hf_hub_download(repository, file.name, revision=file.revision, **watched))
     except Exception as error:  # of which library it is depends on the version (requests, httpx) and on the way (xet)

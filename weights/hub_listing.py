@@ -89,8 +89,8 @@ def _listing(repository: str, revision: str | None) -> Listing:
         sizes = {path.name: (path.stat().st_size, "") for path in folder.iterdir() if path.is_file()}
         return Listing(folder.name, "not told", sizes)
     licence = str((info.card_data or {}).get("license") or "not told")
-    sizes = {file.rfilename: (file.size, file.lfs.sha256 if file.lfs else "") for file in info.siblings}
-    return Listing(info.sha, licence, sizes)
+    sizes = {file.rfilename: (file.size or 0, file.lfs.sha256 if file.lfs else "") for file in info.siblings or []}
+    return Listing(info.sha or "not told", licence, sizes)
 
 
 def _refusal(name: str, repository: str, revision: str, error: Exception) -> WeightsError:

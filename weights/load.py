@@ -6,13 +6,15 @@ says that the head may be fresh or that the name is dropped on purpose. There is
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from minitransformer.bert import BertForMaskedLM, BertForQuestionAnswering
+from minitransformer.dinov2 import ImageClassifier
 from minitransformer.system.errors import WeightsError
 from minitransformer.system.progress import note
 from weights import maps, timm
@@ -32,6 +34,28 @@ BARE_PARTS = (
 WRAPPERS = ("module.", "_orig_mod.", "model.")  # DataParallel's, torch.compile's, Lightning's
 LARGEST_HEADER = 10 * 2**20  # bytes; a name and a shape take a hundred, and no model has 100,000 tensors
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+
+@overload
+def load_pretrained(
+    folder: str | Path, task: Literal["question-answering"], fresh_head: bool = True
+) -> BertForQuestionAnswering: ...
+
+
+@overload
+def load_pretrained(folder: str | Path, task: Literal["masked-lm"], fresh_head: bool = True) -> BertForMaskedLM: ...
+
+
+@overload
+def load_pretrained(
+    folder: str | Path, task: Literal["image-classification"], fresh_head: bool = True, classes: int | None = None
+) -> ImageClassifier: ...
+
+
+@overload
+def load_pretrained(
+    folder: str | Path, task: str, fresh_head: bool = True, classes: int | None = None
+) -> nn.Module: ...
 
 
 def load_pretrained(folder: str | Path, task: str, fresh_head: bool = True, classes: int | None = None) -> nn.Module:
@@ -97,8 +121,9 @@ def load_pretrained(folder: str | Path, task: str, fresh_head: bool = True, clas
 class Unfilled(TorchFunctionMode):
     """No embedding is drawn: on the meta device torch loads its compiler for that, in a second and 60 MB."""
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        return kwargs["tensor"] if function is nn.init.normal_ else function(*args, **(kwargs or {}))
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        return kwargs["tensor"] if func is nn.init.normal_ else func(*args, **kwargs)
 
 
 def default_task(folder: Path, architecture: maps.Architecture, otherwise: str = "encoder") -> str:

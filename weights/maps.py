@@ -551,7 +551,7 @@ ARCHITECTURES = {
 OLD_ENDINGS = {".LayerNorm.gamma": ".LayerNorm.weight", ".LayerNorm.beta": ".LayerNorm.bias"}
 
 
-KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+KINDS: dict[Any, str] = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 # The most of each setting that a model may ask for, above every public one: checked before anything is built.
 LARGEST = {
     "vocabulary": 2**22,

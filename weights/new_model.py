@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from minitransformer.albert import AlbertConfig, AlbertForMaskedLM
 from minitransformer.bert import BertConfig, BertForMaskedLM, initialise
@@ -14,7 +14,7 @@ from minitransformer.vit import initialise as initialise_vit
 MASKED_LM = {"bert": (BertForMaskedLM, BertConfig), "albert": (AlbertForMaskedLM, AlbertConfig)}
 
 
-def new_masked_lm(architecture: str, sines: bool = False, **settings: Any) -> nn.Module:
+def new_masked_lm(architecture: str, sines: bool = False, **settings: Any) -> BertForMaskedLM:
     """A fresh masked language model.
 
     architecture: "bert" or "albert"; settings: fields of its configuration. sines: the position table starts as sine
@@ -30,7 +30,7 @@ def new_masked_lm(architecture: str, sines: bool = False, **settings: Any) -> nn
     return model
 
 
-def new_classifier(**settings: Any) -> nn.Module:
+def new_classifier(**settings: Any) -> VitForImageClassification:
     """A fresh ViT or DeiT that classifies on [CLS]; settings: fields of VitConfig."""
     config = VitConfig(**settings)
     model = VitForImageClassification(config)

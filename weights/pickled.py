@@ -11,6 +11,7 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
 
     Raises ValueError where there is anything else in it than a table of names and tensors.
     """
+    state: dict[str, Tensor] = {}
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         is_table = all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in state.items())

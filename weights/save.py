@@ -39,7 +39,7 @@ def save_pretrained(
     if tokenizer is not None:
         _save_tokenizer(tokenizer, folder, model.config)
     files.write_bytes(folder / "model.safetensors", safetensors_bytes(tensors))
-    settings = {"model_type": model_type, "architectures": [task.architecture], "dtype": "float32"}
+    settings: dict[str, Any] = {"model_type": model_type, "architectures": [task.architecture], "dtype": "float32"}
     if labels is not None:
         settings["id2label"] = {str(number): label for number, label in enumerate(labels)}
         settings["label2id"] = {label: number for number, label in enumerate(labels)}

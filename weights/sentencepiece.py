@@ -144,7 +144,7 @@ def _message(data: bytes, span: slice, table: dict[int, tuple[str, type]]) -> It
         yield name, value
 
 
-def _fields(data: bytes, span: slice) -> Iterator[tuple[int, int, int | slice, int]]:
+def _fields(data: bytes, span: slice) -> Iterator[tuple[int, int, Any, int]]:
     """(number, wire type, value, place) of each field, whose value is a whole number or the span of its bytes."""
     place = span.start
     while place < span.stop:

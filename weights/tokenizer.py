@@ -154,7 +154,7 @@ def special_tokens(tokenizer: Tokenizer) -> SpecialTokens:
     """
     tokens = tokenizer.encode("").tokens
     cls, sep = tokens[0], tokens[-1]
-    pad = tokenizer.padding["pad_token"]
+    pad = (tokenizer.padding or {})["pad_token"]
     unk = _unknown(tokenizer)
     special = [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special]
     others = [token for token in special if token not in (cls, sep, pad, unk)]

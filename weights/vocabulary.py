@@ -10,7 +10,7 @@ A reader gets the path and tokenizer_config.json's settings, in which every spec
 
 from collections.abc import Container
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
@@ -36,6 +36,7 @@ ROBERTA_SPECIAL = {
 FAIRSEQ_UNK = 3  # the id of <unk> in fairseq's vocabularies
 LARGEST = 2**31  # above the id of any piece
 WORD_BEGIN = "\u2581"  # SentencePiece's mark of a piece that begins a word
+Default = TypeVar("Default", bool, bool | None)
 
 
 def wordpiece(vocabulary: Path, settings: dict[str, Any]) -> Tokenizer:
@@ -72,7 +73,7 @@ def unigram(path: Path, settings: dict[str, Any]) -> Tokenizer:
     token, took spaces before [MASK] along with it, and shunned pieces that end in a digit and a comma.
     """
     model = read_unigram(path)
-    steps = [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
+    steps: list[normalizers.Normalizer] = [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
     if not switch(settings, "keep_accents", False, path):
         steps += [normalizers.NFKD(), normalizers.StripAccents()]
     if switch(settings, "do_lower_case", True, path):
@@ -221,7 +222,7 @@ def _added_token(entry: dict[str, Any], where: Path) -> AddedToken:
     return AddedToken(entry["content"], normalized=normalized, **flags)
 
 
-def switch(settings: dict[str, Any], key: str, default: bool | None, where: Path) -> bool | None:
+def switch(settings: dict[str, Any], key: str, default: Default, where: Path) -> bool | Default:
     value = settings.get(key)
     if value is None:
         return default

@@ -18,7 +18,7 @@ class FlagParser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, formatter_class=layout, **settings)
         self._negative_number_matcher = re.compile(r"-\.?\d")  # argparse itself takes -1e-3 for a flag
 
-    def parse_args(self, args: list[str] | None = None, namespace: argparse.Namespace | None = None) -> Any:
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         flags, unknown = self.parse_known_args(args, namespace)
         if unknown:
             name = unknown[0].split("=")[0]

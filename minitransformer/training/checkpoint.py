@@ -173,8 +173,8 @@ def _best_whole(folder: Path) -> Path | None:
 
 def _best(saved: list[Path]) -> Path | None:
     """Of checkpoints, oldest first, the earliest of those with the highest score. None where none has a score."""
-    scored = [path for path in saved if _score(path) is not None]
-    return max(scored, key=_score, default=None)
+    scored = [(score, path) for path in saved if (score := _score(path)) is not None]
+    return max(scored, key=lambda pair: pair[0], default=(0, None))[1]
 
 
 def _score(path: Path) -> float | None:
@@ -266,7 +266,7 @@ def _random_state() -> dict[str, Tensor]:
     _, numbers, next_gauss = random.getstate()
     state = {
         "torch": torch.get_rng_state(),
-        "numpy": torch.tensor([*words.tolist(), place, has_gauss]),
+        "numpy": torch.tensor([*np.asarray(words).tolist(), place, has_gauss]),
         "numpy_gauss": torch.tensor(gauss, dtype=torch.float64),
         "python": torch.tensor(numbers),
         "python_gauss": torch.tensor([] if next_gauss is None else [next_gauss], dtype=torch.float64),

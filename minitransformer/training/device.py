@@ -3,19 +3,20 @@
 import os
 import random
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from minitransformer import bert, vit
 from minitransformer.attention import SelfAttention
 from minitransformer.system.errors import RunError
 
 T = TypeVar("T")
+Tensors = TypeVar("Tensors", bound=Iterable[Tensor] | None)
 
 
 def choose_device(name: str) -> torch.device:
@@ -38,10 +39,11 @@ def seed_all(seed: int, deterministic: bool = False) -> None:
     torch.manual_seed(seed)
 
 
-def move(batch: T, device: torch.device) -> T:
+def move(batch: Tensors, device: torch.device) -> Tensors:
     """A NamedTuple of tensors, a Packing, or None, on the device. Pinned memory is copied while the loop goes on."""
     if device.type == "cpu" or batch is None:
         return batch
+    # pyrefly: ignore[not-iterable] - it is not None here
     return type(batch)(*(tensor.pin_memory().to(device, non_blocking=True) for tensor in batch))
 
 

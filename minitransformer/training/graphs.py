@@ -53,9 +53,8 @@ class Graphs:
         if key not in self.graphs:
             self.graphs[key] = None
             return self.learn(size, *parts)
-        if self.graphs[key] is None:
-            self.graphs[key] = self.record(size, parts)
-        graph, held, loss = self.graphs[key]
+        recorded = self.graphs[key] = self.graphs[key] or self.record(size, parts)
+        graph, held, loss = recorded
         for old, new in zip(held, tensors, strict=True):
             old.copy_(new)
         graph.replay()

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
+from typing import TextIO
 
 import torch
 from torch import Tensor
@@ -48,14 +49,14 @@ class Log:
         self._recent = deque(maxlen=window)  # losses of the window
         self._epoch, self._total, self._count = 0, 0.0, 0  # without one: of the epoch so far
         for row in rows:
-            if self._remember(row["epoch"], row["loss"]) != row["running_mean"]:
+            if self._remember(int(row["epoch"]), row["loss"]) != row["running_mean"]:
                 raise RunError(
                     f"{path}: the running mean of step {row['step']:.0f} is not that of its losses: somebody changed "
                     "the file; the run cannot be resumed"
                 )
         self._folder, self._unit, self._every, self._waiting = folder, unit, every, []
         self._since = time.monotonic()
-        self._file = None
+        self._file: TextIO | None = None
         if writes:
             lines = [",".join(self.columns), *map(self._line, rows)]
             files.write_text(path, "\n".join(lines) + "\n")
@@ -91,7 +92,7 @@ class Log:
             self.losses.append(values["loss"])
             self.last = row
             if self._file:
-                self._write(self._line(row) + "\n")
+                _write(self._file, self._line(row) + "\n")
         self._waiting = []
 
     def sync(self) -> None:
@@ -112,12 +113,6 @@ class Log:
     def __str__(self) -> str:
         """The state of things, for a progress bar."""
         return f"loss {self.running_mean:.3f}, {self.last[self.columns[-1]]:,.0f} {self._unit}/s"
-
-    def _write(self, line: str) -> None:
-        try:
-            self._file.write(line)
-        except OSError as error:  # of a full disk, which the system reports without a name
-            raise OSError(error.errno, error.strerror, self._file.name) from error
 
     def _remember(self, epoch: int, loss: float) -> float:
         """The running mean with this loss in it."""
@@ -150,3 +145,10 @@ def _read_log(path: Path, columns: list[str], steps: int) -> list[dict[str, floa
     if [row["step"] for row in rows] != list(range(1, steps + 1)):
         raise RunError(f"{path}: it does not hold the {steps} steps before the checkpoint; the run cannot be resumed")
     return rows
+
+
+def _write(file: TextIO, line: str) -> None:
+    try:
+        file.write(line)
+    except OSError as error:  # of a full disk, which the system reports without a name
+        raise OSError(error.errno, error.strerror, file.name) from error

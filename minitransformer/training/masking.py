@@ -24,7 +24,8 @@ class HiddenWords(NamedTuple):
         kept = torch.zeros(len(self.hidden), dtype=torch.bool)
         kept[list(rows)] = True
         labels = self.labels[kept.repeat_interleave(self.hidden.sum(1))]
-        return HiddenWords(*(tensor[kept] for tensor in self[:-1]), labels)
+        rest = {name: tensor[kept] for name, tensor in self._asdict().items() if name != "labels"}
+        return HiddenWords(**rest, labels=labels)
 
 
 @dataclass(frozen=True)

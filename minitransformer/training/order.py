@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
-T = TypeVar("T")
+Items = TypeVar("Items", Sequence, Tensor)
 
 
 def count_steps(examples: int, batch_size: int, epochs: int, most: int) -> tuple[int, int]:
@@ -20,7 +21,7 @@ def epoch_order(count: int, seed: int, epoch: int) -> torch.Tensor:
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
 
 
-def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+def chunks(items: Items, size: int) -> Iterator[Items]:
     """Runs of `size` items, the last perhaps shorter; of all items if size is 0. No items make no run."""
     for first in range(0, len(items), size or max(1, len(items))):
         yield items[first : first + (size or len(items))]

@@ -54,19 +54,19 @@ class World(NamedTuple):
         for parameter in trained:
             if parameter.grad is None:  # this process had no example
                 parameter.grad = torch.zeros_like(parameter)
-        flat = torch.cat([numbers.flatten(), *(parameter.grad.flatten() for parameter in trained)])
+        gradients = [parameter.grad for parameter in trained if parameter.grad is not None]  # all of them
+        flat = torch.cat([numbers.flatten(), *(gradient.flatten() for gradient in gradients)])
         self._talk(dist.all_reduce, flat)
-        sizes = [numbers.numel(), *(parameter.numel() for parameter in trained)]
-        total, *gradients = flat.split(sizes)
-        for parameter, gradient in zip(trained, gradients, strict=True):
-            parameter.grad.copy_(gradient.view_as(parameter))
+        total, *sums = flat.split([numbers.numel(), *(gradient.numel() for gradient in gradients)])
+        for gradient, summed in zip(gradients, sums, strict=True):
+            gradient.copy_(summed.view_as(gradient))
         return total.view_as(numbers)
 
     def gather(self, thing: T) -> list[T]:
         """What each process holds, by rank. Tensors must lie on the CPU."""
         if self.size == 1:
             return [thing]
-        things: list[T | None] = [None] * self.size
+        things: list = [None] * self.size
         self._talk(dist.all_gather_object, things, thing)
         return things
 
@@ -76,7 +76,7 @@ class World(NamedTuple):
 
     def from_first(self, make: Callable[[], T]) -> T:
         """What `make` returns on the first process, where alone it is called."""
-        box = [make() if self.first else None]
+        box: list = [make() if self.first else None]
         if self.size > 1:
             self._talk(dist.broadcast_object_list, box)
         return box[0]

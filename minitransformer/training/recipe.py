@@ -26,7 +26,7 @@ def parse(recipe_type: type, default: str, description: str, argv: list[str] | N
     parser.add_argument("--recipe", default=default, help=f"a name in recipes/ or a TOML file (default {default})")
     for field in dataclasses.fields(recipe_type):
         flag = "--" + field.name.replace("_", "-")
-        text, kind = field.metadata["help"], field.type.__name__.upper()
+        text, kind = field.metadata["help"], _type(field).__name__.upper()
         if field.type is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
         else:
@@ -73,7 +73,7 @@ def _from_file(recipe_type: type, path: Path) -> dict[str, Any]:
 def _from_flag(field: dataclasses.Field, text: Any) -> Any:
     flag = "--" + field.name.replace("_", "-")
     try:
-        value = field.type(text)
+        value = _type(field)(text)
     except ValueError:
         raise RecipeError(f"{flag}: {text!r} is not {_kind(field)}") from None
     return _typed(field, value, flag)
@@ -103,8 +103,12 @@ def option(default: Any, text: str, **limits: Any) -> Any:
     return dataclasses.field(default=default, metadata={"help": text, **limits})
 
 
+def _type(field: dataclasses.Field) -> Any:
+    return field.type  # int, float, str or bool
+
+
 def _kind(field: dataclasses.Field) -> str:
-    return {int: "a whole number", float: "a finite number", str: "a text", bool: "true or false"}[field.type]
+    return {int: "a whole number", float: "a finite number", str: "a text", bool: "true or false"}[_type(field)]
 
 
 def _toml(value: Any) -> str:

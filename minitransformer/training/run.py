@@ -108,7 +108,7 @@ class Run:
         if not (self.stopping or validating or due(step + 1, self.job.checkpoint_every)):
             return
         self.log.sync()
-        score = validate() if validating else None
+        score = validate() if validating and validate else None
         self.model.train()  # which a validation ends
         saved = checkpoint.save_checkpoint(self.checkpoints, step + 1, *self.held, score=score)
         if self.stopping:

@@ -25,7 +25,7 @@ def examples(part: str, count: int | None = None, seed: int = 0) -> list[Example
         raise DataError(f"no part {part!r} of the demo data, only {' and '.join(PARTS)}")
     count = QUESTIONS[part] if count is None else count
     rng = random.Random(f"{part} {seed}")
-    result = []
+    result, silent = [], 0
     for index in range(count):
         if index % 4 == 0:
             silent = rng.randrange(4)  # which of these four has no answer

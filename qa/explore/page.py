@@ -112,7 +112,7 @@ def token_section(explored: Sequence[Explored], chart: bytes, weights: str | Non
     rows = [
         [e.survey.name, c.max_length, "none" if c.stride is None else str(c.stride), c.inputs, c.tokens, c.cut,
          percent(c.cut, e.survey.questions), c.lost, percent(c.lost, len(e.tokens.answered))]
-        for e in explored for c in e.cuts
+        for e in explored if e.tokens for c in e.cuts
     ]  # fmt: skip
     yield table(head, rows)
 

@@ -202,7 +202,7 @@ def show(question: Scored) -> Html:
     )
 
 
-def _between(separator: str, parts: Sequence[Html]) -> list[object]:
+def _between(separator: str, parts: Sequence[Html]) -> list[str]:
     return [item for part in parts for item in (separator, part)][1:]
 
 

@@ -39,7 +39,7 @@ def match(ours: nn.Module, theirs: nn.Module, names: Names | None) -> Matching:
     unmatched = [name for name, parameter in theirs.named_parameters() if id(parameter) not in same]
 
     their_modules = dict(theirs.named_modules())
-    modules = {"": ("",)}
+    modules: Pairs = {"": ("",)}
     for name, _ in ours.named_modules():
         group = counterparts(name, names)
         if not name or not all(other in their_modules for other in group):
@@ -58,7 +58,8 @@ def counterparts(name: str, names: Names) -> tuple[str, ...]:
     for key in sorted(names, key=lambda key: key.count("."), reverse=True):
         found = re.match(_pattern(key) + r"(?=\.|$)", name)
         if found:
-            values = (names[key],) if isinstance(names[key], str) else tuple(names[key])
+            value = names[key]
+            values = (value,) if isinstance(value, str) else tuple(value)
             return tuple(value.format_map(found.groupdict()) + name[found.end() :] for value in values)
     return (name,)
 

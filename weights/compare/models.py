@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
@@ -70,7 +70,7 @@ def compare_models(ours: nn.Module, theirs: nn.Module, inputs: dict[str, Tensor]
     state = torch.get_rng_state()
     our_calls = run(ours.train(training), names, inputs, keep)
     torch.set_rng_state(state)
-    with our_dropout(theirs, keep) if training else nullcontext():
+    with nullcontext() if keep is None or not training else our_dropout(theirs, keep):
         their_calls = run(theirs.train(training), set(names.values()), inputs, keep)
 
     # A loss has no scale of its own, and rounding grows with it: gradients above 1 are brought down to it, all alike.
@@ -90,7 +90,7 @@ def compare_models(ours: nn.Module, theirs: nn.Module, inputs: dict[str, Tensor]
     return parts
 
 
-def random_inputs(config: nn.Module, batch: int = 3, length: int = 24, seed: int = 0) -> dict[str, Tensor]:
+def random_inputs(config: Any, batch: int = 3, length: int = 24, seed: int = 0) -> dict[str, Tensor]:
     """Random tokens in texts of falling length, down to a single token, each of two segments if the model has any; or
     random pixels."""
     generator = torch.Generator().manual_seed(seed)
@@ -168,12 +168,12 @@ def our_dropout(theirs: nn.Module, keep: Tensor) -> Iterator[None]:
 
 def attend_by_formula(theirs: nn.Module) -> None:
     """transformers' "eager" attention in all parts of a module: a kernel would draw its dropout for itself."""
-    for part in theirs.modules():
-        if hasattr(part, "config"):
-            part.config._attn_implementation = "eager"
+    configs: list[Any] = [part.config for part in theirs.modules() if hasattr(part, "config")]
+    for config in configs:
+        config._attn_implementation = "eager"
 
 
-def parameter_names(ours: nn.Module, theirs: nn.Module) -> dict[str, str]:
+def parameter_names(ours: nn.Module, theirs: Any) -> dict[str, str]:
     """Our parameters -> theirs.
 
     The tables in maps.py know the names in files. What the classes call their parts in memory differs from those in
@@ -196,8 +196,8 @@ def parameter_names(ours: nn.Module, theirs: nn.Module) -> dict[str, str]:
     _, architecture, _, task = maps.find(ours)
     numbered, names = list(in_memory.values()), {}
     for our_name, file_name in maps.expand(task.names, ours.config).items():
-        number = saved.get(file_name, saved.get(file_name.removeprefix(architecture.prefix)))
-        names[our_name] = numbered[number]
+        found = file_name if file_name in saved else file_name.removeprefix(architecture.prefix)
+        names[our_name] = numbered[saved[found]]
     return names
 
 

@@ -170,7 +170,7 @@ def pair_up(ours: Traced, theirs: Traced, matching: Matching) -> list[Part]:
         call, calls = ours.calls[part], [theirs.calls[other] for other in group]
         before = list(groups)[:place]
         before_in_theirs = sorted(
-            (other for other in groups if their_place[other] < their_place[part]), key=their_place.get
+            (other for other in groups if their_place[other] < their_place[part]), key=lambda other: their_place[other]
         )
         nothing = call.output.new_empty(0)  # stands for the input of a part that takes no tensor
         parts.append(
@@ -188,8 +188,8 @@ def pair_up(ours: Traced, theirs: Traced, matching: Matching) -> list[Part]:
 
 def gradients_of(ours: Call, theirs: list[Call]) -> Pair | None:
     """The gradients of the outputs, unless either output is shared by all texts."""
-    own, others = ours.gradient, [call.gradient for call in theirs]
-    if own is None or any(other is None for other in others):
+    own, others = ours.gradient, [call.gradient for call in theirs if call.gradient is not None]
+    if own is None or len(others) < len(theirs):
         return None
     return Pair(own, joined(others, -1))
 

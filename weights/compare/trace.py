@@ -82,7 +82,7 @@ def loss_of(tensors: Iterable[Tensor], keep: Tensor | None) -> Tensor:
     """One number to run backward from, that every output at a real token enters with a weight of its own."""
     kept = [real(tensor, keep) for tensor in tensors]
     weighted = [(tensor * torch.linspace(-1, 1, tensor.numel()).to(tensor).view_as(tensor)).sum() for tensor in kept]
-    return sum(total / tensor.numel() ** 0.5 for total, tensor in zip(weighted, kept, strict=True))
+    return sum((total / tensor.numel() ** 0.5 for total, tensor in zip(weighted, kept, strict=True)), torch.zeros(()))
 
 
 def real(tensor: Tensor, keep: Tensor | None) -> Tensor:

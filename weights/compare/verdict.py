@@ -170,7 +170,7 @@ def told(pair: Pair, keep: Tensor | None = None) -> str:
 
 def table(parts: list[Part]) -> list[str]:
     """A line for each part, the last of which is the first that differs."""
-    rows = [("yours, as it runs", "theirs", "input", "output")]
+    rows: list[tuple[str, ...]] = [("yours, as it runs", "theirs", "input", "output")]
     for part in parts:
         states = ("equal" if pair.apart.equal else f"{pair.apart.largest:.1e}" for pair in (part.input, part.output))
         rows.append((part.title, part.theirs, *states))
