@@ -3,14 +3,17 @@
 python -m bench.growth --weights DIR [--precision mixed] [--chart FILE.png]
 
 Features are of random tokens: passages of exactly 50, 100, 200 and 400 tokens in batches of 1 to 64, ours and HF's
-model on the same ones, a training step and a forward pass. Each cell is the median of --repeats after one that warms
-up; contenders take turns. Then two processes of one thread against one of two, on the training step of the middle.
+model on the same ones, a training step and a forward pass. Each cell is the fastest of --repeats after one that warms
+up, since whatever else a machine does can only slow it; contenders take turns. Then two processes of one thread
+against one of two, on the training step of the middle.
 """
 
 import argparse
 import json
-import statistics
+import math
+import resource
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from subprocess import PIPE, Popen
 
@@ -19,7 +22,7 @@ from torch import Tensor, nn
 
 from bench.common import HFReader, machine, seconds_of, table
 from bench.train_step import hf_loss, loss_of
-from minitransformer.system.errors import DataError, command_line
+from minitransformer.system.errors import DataError, command_line, is_out_of_memory
 from minitransformer.system.flags import FlagParser
 from minitransformer.training.device import choose_device
 from minitransformer.training.precision import Precision
@@ -43,6 +46,8 @@ def main() -> None:
         seconds = measure([ours], random_batch(*args.alone, ours.config), precision, args.repeats)[0]["step"]
         print(json.dumps(seconds))
         return
+    if args.memory_gb:
+        resource.setrlimit(resource.RLIMIT_DATA, (int(args.memory_gb * 1e9), resource.RLIM_INFINITY))
     models = [ours, HFReader(ours)]
     cells = {
         (length, size): measure(models, random_batch(length, size, ours.config), precision, args.repeats)
@@ -55,7 +60,7 @@ def main() -> None:
                 for length in args.lengths]  # fmt: skip
         print(table(["passages of", *(f"batch {size}" for size in args.sizes)], *rows) + "\n")
     print(processes(args))
-    print(f"\n{precision.name}, {machine(args.threads)}; medians of {args.repeats}")
+    print(f"\n{precision.name}, {machine(args.threads)}; the fastest of {args.repeats}")
     if args.chart:
         draw(cells, args, args.chart)
 
@@ -69,7 +74,7 @@ def random_batch(length: int, size: int, config: object) -> Batch:
 
 
 def measure(models: list[nn.Module], batch: Batch, precision: Precision, repeats: int) -> list[dict[str, float]]:
-    """Median seconds of a training step and of a forward pass, of each model."""
+    """Least seconds of a training step and of a forward pass, of each model; NaN where memory does not suffice."""
     optimizers = [torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True) for model in models]
 
     def loss(model: nn.Module) -> Tensor:
@@ -88,14 +93,26 @@ def measure(models: list[nn.Module], batch: Batch, precision: Precision, repeats
     seconds = [{"step": [], "pass": []} for _ in models]
     for _ in range(repeats + 1):
         for model, optimizer, measured in zip(models, optimizers, seconds, strict=True):
-            measured["step"].append(seconds_of(lambda: step(model, optimizer)))  # noqa: B023 - called at once
-            measured["pass"].append(seconds_of(lambda: forward(model)))  # noqa: B023
-    return [{what: statistics.median(values[1:]) for what, values in measured.items()} for measured in seconds]
+            measured["step"].append(seconds_where_it_fits(lambda: step(model, optimizer)))  # noqa: B023 - called at once
+            measured["pass"].append(seconds_where_it_fits(lambda: forward(model)))  # noqa: B023
+    return [{what: min(values[1:]) for what, values in measured.items()} for measured in seconds]
+
+
+def seconds_where_it_fits(work: Callable[[], None]) -> float:
+    """NaN where the memory does not suffice."""
+    try:
+        return seconds_of(work)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return math.nan
 
 
 def cell(both: list[dict[str, float]], what: str, size: int) -> str:
     ours, theirs = (measured[what] for measured in both)
-    return f"{1000 * ours / size:.3g}, HF x {theirs / ours:.2f}"
+    if math.isnan(ours):
+        return "too large"
+    return f"{1000 * ours / size:.3g}, HF " + ("too large" if math.isnan(theirs) else f"x {theirs / ours:.2f}")
 
 
 def processes(args: argparse.Namespace) -> str:
@@ -146,6 +163,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--precision", default="float32", choices=("float32", "mixed"), help="as in train_qa.py")
+    parser.add_argument(
+        "--memory-gb", type=float, default=0.0, help="what needs more is left out, as too large (0: no limit)"
+    )
     parser.add_argument("--chart", type=Path, metavar="FILE", help="a PNG of the two tables")
     parser.add_argument("--alone-at", type=int, nargs=2, default=MIDDLE, metavar="N", help="tokens and batch; 200 16")
     parser.add_argument("--alone", type=int, nargs=2, help=argparse.SUPPRESS)  # what a process beside others measures

@@ -381,6 +381,10 @@ def test_parts_of_a_step_add_up_to_the_step(checkpoint, questions):
         assert seconds[part] > 0, part
 
 
+def out_of_memory(work):
+    raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+
 def test_growth_measures_each_length_and_batch_and_draws_them(checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr("bench.growth.processes", lambda args: f"at {args.alone_at}")
     sizes = ("--lengths", 8, 16, "--sizes", 1, 2, "--repeats", 1, "--threads", 1)
@@ -391,6 +395,10 @@ def test_growth_measures_each_length_and_batch_and_draws_them(checkpoint, tmp_pa
         re.fullmatch(r"[\d.e+]+, HF x [\d.]+", cell) for row in rows if row[0] != "passages of" for cell in row[1:]
     )
     assert Image.open(tmp_path / "chart.png").size[0] > 800
+    monkeypatch.setattr("bench.growth.seconds_of", out_of_memory)
+    printed = run("bench.growth", "--weights", checkpoint, *sizes)
+    assert {cell for row in cells(printed) if row[0] != "passages of" for cell in row[1:]} == {"too large"}
+    monkeypatch.undo()
     alone = run("bench.growth", "--weights", checkpoint, *sizes, "--alone", 8, 2)
     assert float(alone) > 0
 
