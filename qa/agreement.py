@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, metavar="DIR", help="a trained model's folder or name")
     parser.add_argument("--data", required=True, metavar="FILE", help=f"questions: {squad.SHAPES}")
     parser.add_argument("--limit", type=whole_number(at_least=1), metavar="N", help="only the first N questions")
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda", "mps"])
     args = parser.parse_args()
 
     folder = find_folder(args.model)

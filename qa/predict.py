@@ -31,7 +31,7 @@ def main() -> None:
                         help=f"padded tokens in a batch ({BATCH_TOKENS})")  # fmt: skip
     parser.add_argument("--precision", default="auto", choices=PRECISIONS,
                         help="auto: 16 bits where the model's answers were found to stay the same")  # fmt: skip
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda", "mps"])
     args = parser.parse_args()
 
     files.check_writable(args.out, args.data)

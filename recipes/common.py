@@ -7,7 +7,7 @@ from minitransformer.training.recipe import option
 
 @dataclass(frozen=True)
 class Machine:
-    device: str = option("cpu", "where to run", choices=("cpu", "cuda"))
+    device: str = option("cpu", "where to run", choices=("cpu", "cuda", "mps"))
     precision: str = option("float32", "mixed: matrix products in 16 bits", choices=("float32", "mixed"))
     tf32: bool = option(False, "on a GPU, float32 products may round their factors to 10 bits")
     compile: bool = option(False, "compile the layers: a GPU saves time with it once it has run a minute")

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from minitransformer.packing import Packing
 from minitransformer.system.errors import RunError, Stopped
 from minitransformer.system.lock import lock_folder
 from minitransformer.system.shell import command
 from minitransformer.training.checkpoint import save_checkpoint
-from minitransformer.training.device import ahead, choose_device
+from minitransformer.training.device import ahead, choose_device, move
 from minitransformer.training.order import chunks, due, epoch_order
 from minitransformer.training.parallel import ALONE
 from minitransformer.training.recipe import option
@@ -36,7 +37,19 @@ def test_choose_device_refuses_a_gpu_that_is_absent(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(RunError, match="--device cuda: torch sees no GPU here; use --device cpu"):
         choose_device("cuda")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(RunError, match="--device mps: torch sees no Apple GPU here"):
+        choose_device("mps")
     assert choose_device("cpu") == torch.device("cpu")
+
+
+def test_a_batch_moves_to_a_device_that_has_no_pinned_memory():
+    """As an Apple GPU, for which the meta device stands in."""
+    batch = Packing.of(torch.ones(2, 3))
+    moved = move(batch, torch.device("meta"))
+    assert type(moved) is Packing
+    assert {tensor.device.type for tensor in moved} == {"meta"}
+    assert move(None, torch.device("meta")) is None
 
 
 def test_run_folder_without_a_name_is_the_first_free_one(tmp_path, monkeypatch):

@@ -73,7 +73,7 @@ def main() -> None:
         choices=["float32", "mixed"],
         help="mixed: matrix products in 16 bits, where there are units for them",
     )
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda", "mps"])
     args = parser.parse_args()
     if args.attention:
         if len(args.images) > 1:

@@ -21,7 +21,6 @@ B images, N images in all, T tokens, C width, H heads, D = C / H head size, L bl
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import math
@@ -35,7 +34,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from minitransformer.dinov2 import Dinov2ForImageClassification, ImageClassifier
-from minitransformer.system import files
+from minitransformer.system import files, lock
 from minitransformer.system.errors import DataError, RunError
 from minitransformer.system.progress import progress, say
 from minitransformer.training.device import ahead
@@ -252,7 +251,7 @@ def _write(path: Path, key: str, shape: tuple[int, ...], batches: Iterator[Tenso
         if free < size:
             raise RunError(f"{path.parent}: {size / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free; {remedy}")
         with files.replacing(path) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # alive: not a leftover
+            lock.hold(file)  # alive: not a leftover
             file.write(_header(key, shape))
             for batch in batches:
                 numbers = batch.cpu().contiguous().numpy().data
@@ -267,6 +266,7 @@ def _write(path: Path, key: str, shape: tuple[int, ...], batches: Iterator[Tenso
 def _remove_leftovers(folder: Path) -> None:
     """Files that runs killed while writing have left half-done: those that no process holds any more."""
     for path in folder.glob(".*.safetensors.*.tmp"):
-        with contextlib.suppress(BlockingIOError, FileNotFoundError), path.open("rb") as file:  # held, or gone already
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held_or_gone = BlockingIOError, FileNotFoundError, PermissionError  # the last is Windows' for an open file
+        with contextlib.suppress(*held_or_gone), path.open("rb") as file:
+            lock.hold(file, wait=False)
             path.unlink()

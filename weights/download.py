@@ -4,7 +4,6 @@ For data sets, which lie on ordinary web servers; checkpoints come through hub.p
 """
 
 import contextlib
-import fcntl
 import hashlib
 import http.client
 import os
@@ -16,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from minitransformer.system import files
+from minitransformer.system import files, lock
 from minitransformer.system.errors import DataError
 from minitransformer.system.progress import progress, say
 
@@ -158,7 +157,7 @@ def _locked(part: Path) -> Iterator[BinaryIO]:
     """The file `part`, to append to, while no other process does. A process that ends, however, loses its lock."""
     while True:
         with part.open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            lock.hold(file)
             if _is(file, part):
                 try:
                     yield file

@@ -125,6 +125,8 @@ def check_regular(path: Path) -> None:
 def sync_folder(folder: str | Path) -> None:
     """Make the names in `folder` durable: a rename is only safe once its folder is synced."""
     operation("sync", folder)
+    if os.name == "nt":  # which does not open folders, and keeps names safe by itself
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

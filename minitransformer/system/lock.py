@@ -1,14 +1,18 @@
-"""One process at a time in a folder: the system's lock on it, which a process that has died does not hold."""
+"""One process at a time, in a folder or at a file: the system's lock, which a process that has died does not hold.
+
+Windows has no such locks. Nothing is held there, and two processes in one folder are not told apart.
+"""
 
 import os
 from pathlib import Path
+from typing import IO
 
 from minitransformer.system.errors import RunError
 
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # pyrefly: ignore[bad-assignment]
 
 _held: tuple[tuple[int, int], int] | None = None  # the folder's device and inode, the open folder
 
@@ -40,6 +44,12 @@ def lock_folder(folder: Path) -> None:
     if _held:
         os.close(_held[1])
     _held = place, descriptor
+
+
+def hold(file: IO, wait: bool = True) -> None:
+    """Hold an open file until it is closed. wait: for whoever holds it now; else BlockingIOError where one does."""
+    if fcntl is not None:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _holder(inode: int) -> str:

@@ -273,6 +273,8 @@ def _random_state() -> dict[str, Tensor]:
     }
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state()
+    if torch.backends.mps.is_available():
+        state["mps"] = torch.mps.get_rng_state()
     return state
 
 
@@ -280,6 +282,8 @@ def _put_random_state(state: dict[str, Tensor]) -> None:
     torch.set_rng_state(state["torch"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
+    if "mps" in state and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(state["mps"])
     *words, place, has_gauss = state["numpy"].tolist()
     gauss = state["numpy_gauss"].item()
     np.random.set_state(("MT19937", np.array(words, dtype=np.uint32), place, has_gauss, gauss))  # noqa: NPY002

@@ -23,6 +23,8 @@ def choose_device(name: str) -> torch.device:
     """The device called `name`. RunError when this machine or this build of torch has none."""
     if name == "cuda" and not torch.cuda.is_available():
         raise RunError("--device cuda: torch sees no GPU here; use --device cpu")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise RunError("--device mps: torch sees no Apple GPU here; use --device cpu")
     return torch.device(name)
 
 
@@ -44,7 +46,8 @@ def move(batch: Tensors, device: torch.device) -> Tensors:
     if device.type == "cpu" or batch is None:
         return batch
     # pyrefly: ignore[not-iterable] - it is not None here
-    return type(batch)(*(tensor.pin_memory().to(device, non_blocking=True) for tensor in batch))
+    tensors = (tensor.pin_memory() if device.type == "cuda" else tensor for tensor in batch)
+    return type(batch)(*(tensor.to(device, non_blocking=True) for tensor in tensors))
 
 
 def ahead(batches: Iterator[T], device: torch.device) -> Iterator[T]:

@@ -20,7 +20,8 @@ class Precision:
         self.name = str(self.dtype).removeprefix("torch.")
         self.remark = ""
         if name == "mixed" and self.dtype == torch.float32:
-            self.remark = "this CPU has no bfloat16 units: the run stays in float32"
+            lacking = "this CPU has no bfloat16 units" if device.type == "cpu" else "16 bits are for CPUs and for CUDA"
+            self.remark = f"{lacking}: the run stays in float32"
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
 
@@ -50,6 +51,8 @@ def _sixteen_bits(device: torch.device) -> torch.dtype:
     """The 16-bit type that the device multiplies faster than float32, or float32 where there is none."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if device.type != "cpu":
+        return torch.float32
     # torch has these two under private names only; a CPU without them emulates bfloat16, several times slower.
     units = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     has_units = any(getattr(torch.cpu, name, lambda: False)() for name in units)
