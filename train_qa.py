@@ -32,7 +32,7 @@ from minitransformer.training.run import Run, start
 from minitransformer.training.run_folder import facts, fingerprint, open_run_folder
 from qa import demo, mend, metrics, pquad, report, squad
 from qa.features import Batch, Feature, collate, featurise, top_up
-from qa.inference import read, span_loss
+from qa.inference import predict_spans, span_loss
 from qa.report.plots import plot_losses
 from qa.report.scored import write_data
 from qa.spans import official_files, predictions
@@ -178,7 +178,7 @@ def evaluate(
 ) -> dict[str, float]:
     """Answer the validation questions, return the metrics; write the official files and metrics.json to `folder`."""
     with precision.autocast():
-        spans, loss = read(model, features, job.eval_tokens, job.max_answer_tokens, job.n_best, world)
+        spans, loss = predict_spans(model, features, job.eval_tokens, job.max_answer_tokens, job.n_best, world)
     answers = predictions(examples, features, spans, job.null_threshold)
     official = official_files(answers)
     # The threshold search needs every question's best span, also where "no answer" won.

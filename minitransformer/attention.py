@@ -1,4 +1,4 @@
-"""Multi-head self-attention: the formula to read, and the same numbers sooner.
+"""Multi-head self-attention: the formula, and faster implementations of it.
 
 B batch, T tokens, N packed tokens (see packing.py), C width, H heads, D = C / H head size.
 """
@@ -17,7 +17,7 @@ def attention(query: Tensor, key: Tensor, value: Tensor, keep: Tensor, drop: flo
     """Scaled dot-product attention, Vaswani et al. 2017, section 3.2.1.
 
     query, key, value: (B, H, T, D); keep: (B, 1, 1, T) bool, True where a key is a real token.
-    Returns (B, H, T, D). This is the formula to read; `fast_attention` computes the same.
+    Returns (B, H, T, D). `fast_attention` computes the same, faster.
     """
     score = query @ key.transpose(-2, -1) / math.sqrt(query.size(-1))  # (B, H, T, T)
     score = score.masked_fill(~keep, torch.finfo(score.dtype).min)  # padding gets no weight
@@ -33,7 +33,7 @@ def explicit_attention(query: Tensor, key: Tensor, value: Tensor, packing: Packi
 
 
 def fast_attention(query: Tensor, key: Tensor, value: Tensor, packing: Packing, drop: float) -> Tensor:
-    """The same numbers in the way that is fastest here; this function alone decides. All tensors (N, H, D).
+    """The fastest implementation for these tensors, all (N, H, D). This function alone chooses it.
 
     On a CPU padding costs more than a loop over the texts. On a GPU the flash kernel knows packed rows, but not always;
     else the padded batch goes through torch's own choice of kernels.
@@ -71,7 +71,7 @@ def attention_by_text(query: Tensor, key: Tensor, value: Tensor, packing: Packin
     fused kernel does not even write it down; with dropout on the weights that kernel does not exist on a CPU.
     """
     if drop:
-        query = query / math.sqrt(query.size(-1))  # sooner than dividing every score
+        query = query / math.sqrt(query.size(-1))  # cheaper than dividing every score
     texts = zip(*(x.split(packing.lengths) for x in (query, key, value)), strict=True)
     mixed = []
     for q, k, v in texts:
@@ -104,7 +104,7 @@ class SelfAttention(nn.Module):
         self.key = nn.Linear(width, width, bias=bias)
         self.value = nn.Linear(width, width, bias=bias)
         self.output = nn.Linear(width, width)
-        self.attend = fast_attention  # or explicit_attention: same numbers, for reading and for proof
+        self.attend = fast_attention  # or explicit_attention: the formula, same results
 
     def extra_repr(self) -> str:
         return f"heads={self.heads}, dropout={self.dropout}"

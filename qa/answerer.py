@@ -16,7 +16,7 @@ from minitransformer.system.errors import DataError, WeightsError, is_unicode
 from minitransformer.training.device import choose_device
 from minitransformer.training.precision import Precision
 from qa.features import LONGEST_QUESTION, Feature, featurise
-from qa.inference import read
+from qa.inference import predict_spans
 from qa.spans import Candidate, Prediction, Spans, predictions
 from qa.squad import Example
 from weights import load_pretrained, load_tokenizer
@@ -124,17 +124,17 @@ class Answerer:
         if not examples:
             return {}
         features = self.windows(examples)
-        return predictions(examples, features, self.read(features), self.null_threshold)
+        return predictions(examples, features, self.predict_spans(features), self.null_threshold)
 
     def windows(self, examples: Sequence[Example]) -> list[Feature]:
         """What the model reads of them: each question with each window of its passage."""
         stride = STRIDE if self.stride is None else self.stride
         return featurise(examples, self.tokenizer, self.model.config.positions, stride, fit=self.stride is None)
 
-    def read(self, features: Sequence[Feature]) -> Spans:
+    def predict_spans(self, features: Sequence[Feature]) -> Spans:
         """The n best spans of every window, in batches of like length."""
         with self.precision.autocast():
-            return read(self.model, features, self.batch_tokens, self.max_answer_tokens, N_BEST).spans
+            return predict_spans(self.model, features, self.batch_tokens, self.max_answer_tokens, N_BEST).spans
 
 
 def to_example(id: str, question: str, passage: str) -> Example:

@@ -16,8 +16,8 @@ from qa.features import Feature, batches_by_tokens, collate
 from qa.spans import Spans, best_spans, in_feature_order
 
 
-class Read(NamedTuple):
-    """What a model makes of features."""
+class Inference(NamedTuple):
+    """A model's predictions for features."""
 
     spans: Spans  # a row per feature
     loss: float  # mean over the features
@@ -30,25 +30,25 @@ def span_loss(start_logits: Tensor, end_logits: Tensor, start: Tensor, end: Tens
 
 
 @torch.inference_mode()
-def read(
+def predict_spans(
     model: BertForQuestionAnswering,
     features: Sequence[Feature],
     batch_tokens: int,
     max_answer_tokens: int,
     n_best: int = 1,
     world: World = ALONE,
-) -> Read:
+) -> Inference:
     """The n best spans of every feature and the mean loss, in batches of like length and up to `batch_tokens`.
 
-    Each process of `world` reads its share of the batches, and all get all spans. Raises RunError where a logit is not
-    finite: such a model has no answers.
+    Each process of `world` computes its share of the batches; all processes get all spans. Raises RunError where a
+    logit is not finite: such a model has no answers.
     """
     model.eval()
     device = next(model.parameters()).device
     batches = world.share(batches_by_tokens(features, batch_tokens))
     spans, loss = [], 0.0
     count = sum(map(len, batches))
-    with progress(total=count, desc="reading", unit="feature", leave=False, shown=world.first) as bar:
+    with progress(total=count, desc="predicting", unit="feature", leave=False, shown=world.first) as bar:
         for indices in batches:
             batch = move(collate([features[index] for index in indices], model.config.pad_id), device)
             start, end = model(batch.input_ids, batch.token_type_ids, batch.attention_mask)
@@ -61,4 +61,4 @@ def read(
     shares = world.gather((spans, batches, loss))
     spans = [best for share, _, _ in shares for best in share]
     batches = [indices for _, share, _ in shares for indices in share]
-    return Read(in_feature_order(spans, batches), sum(loss for *_, loss in shares) / len(features))
+    return Inference(in_feature_order(spans, batches), sum(loss for *_, loss in shares) / len(features))

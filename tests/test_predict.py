@@ -10,7 +10,7 @@ from minitransformer import bert
 from minitransformer.system.errors import RunError
 from qa import predict, squad
 from qa.features import collate, featurise
-from qa.inference import read, span_loss
+from qa.inference import predict_spans, span_loss
 from qa.spans import predictions
 from qa.squad import Example
 from tiny import (
@@ -69,9 +69,9 @@ def features(tmp_path):
 
 def test_read_gives_the_same_for_any_batch_size(features):
     model = random_model(bert.BertForQuestionAnswering)
-    alone = read(model, features, batch_tokens=1, max_answer_tokens=8, n_best=3)
+    alone = predict_spans(model, features, batch_tokens=1, max_answer_tokens=8, n_best=3)
     for batch_tokens in (100, 10_000):
-        together = read(model, features, batch_tokens, max_answer_tokens=8, n_best=3)
+        together = predict_spans(model, features, batch_tokens, max_answer_tokens=8, n_best=3)
         assert torch.equal(alone.spans.start, together.spans.start)
         torch.testing.assert_close(alone.spans.score, together.spans.score, rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(alone.spans.null_score, together.spans.null_score, rtol=1e-5, atol=1e-5)
@@ -80,9 +80,9 @@ def test_read_gives_the_same_for_any_batch_size(features):
 
 def test_read_gives_a_row_per_feature_in_their_order(features):
     model = random_model(bert.BertForQuestionAnswering)
-    whole = read(model, features, batch_tokens=100, max_answer_tokens=8)
+    whole = predict_spans(model, features, batch_tokens=100, max_answer_tokens=8)
     for index in (0, 5, len(features) - 1):
-        alone = read(model, [features[index]], batch_tokens=100, max_answer_tokens=8)
+        alone = predict_spans(model, [features[index]], batch_tokens=100, max_answer_tokens=8)
         assert whole.spans.start[index] == alone.spans.start[0]
         torch.testing.assert_close(whole.spans.score[index], alone.spans.score[0], rtol=1e-5, atol=1e-5)
 
@@ -93,12 +93,12 @@ def test_read_has_the_mean_loss_over_features(features):
     with torch.no_grad():
         logits = model(batch.input_ids, batch.token_type_ids, batch.attention_mask)
     expected = span_loss(*logits, batch.start, batch.end).item()
-    assert read(model, features, 100, 8).loss == pytest.approx(expected, rel=1e-5)
+    assert predict_spans(model, features, 100, 8).loss == pytest.approx(expected, rel=1e-5)
 
 
 def test_read_switches_dropout_off(features):
     model = random_model(bert.BertForQuestionAnswering).train()
-    losses = {read(model, features, 100, 8).loss for _ in range(2)}
+    losses = {predict_spans(model, features, 100, 8).loss for _ in range(2)}
     assert len(losses) == 1
     assert not model.training
 
@@ -107,7 +107,7 @@ def test_read_refuses_a_model_whose_logits_are_not_finite(features):
     model = random_model(bert.BertForQuestionAnswering)
     torch.nn.init.constant_(model.encoder.embeddings.norm.weight, float("nan"))
     with pytest.raises(RunError, match="the model answers with NaN: its weights are damaged"):
-        read(model, features, 100, 8)
+        predict_spans(model, features, 100, 8)
 
 
 # ---------------------------------------------------------------------------------------------------- the command
@@ -138,7 +138,7 @@ def test_predict_equals_its_parts(run, tmp_path, flags, stride, answer_tokens):
     model = random_model(bert.BertForQuestionAnswering, positions=256)
     features = featurise(questions, tokenizer(tmp_path / "tokenizer"), 256, stride)
     assert len(features) > len(questions), "some are read through windows"
-    spans, _ = read(model, features, 8192, answer_tokens)
+    spans, _ = predict_spans(model, features, 8192, answer_tokens)
     expected = {id: answer.text for id, answer in predictions(questions, features, spans).items()}
     assert json.loads((tmp_path / "out.json").read_text(encoding="utf-8")) == expected
 

@@ -33,16 +33,16 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def reader(folder, monkeypatch):
-    """A reader that takes a fiftieth of a second for a batch, and tells how many it has read."""
+    """A reader that takes a fiftieth of a second for a batch, and counts them."""
     reader = Reader(Answerer(folder))
-    read, reader.batches = reader.answerer.read, 0
+    predict_spans, reader.batches = reader.answerer.predict_spans, 0
 
-    def read_slowly(features):
+    def slowly(features):
         reader.batches += 1
         time.sleep(0.02)
-        return read(features)
+        return predict_spans(features)
 
-    monkeypatch.setattr(reader.answerer, "read", read_slowly)
+    monkeypatch.setattr(reader.answerer, "predict_spans", slowly)
     monkeypatch.setattr(reader.answerer, "batch_tokens", 128)
     return reader
 

@@ -43,7 +43,7 @@ def classify(model: ImageClassifier, images: Images, settings: Preprocessing, ba
     logits = []
     # pyrefly: ignore[bad-argument-type] - a Dinov2Config has all that is asked for
     batch_size = images_at_once(config, size, device, batch_size)
-    with progress(total=len(images), desc="looking", unit="image", leave=False) as bar:
+    with progress(total=len(images), desc="predicting", unit="image", leave=False) as bar:
         for chosen in torch.arange(len(images)).split(batch_size):
             logits.append(model(pixels(images.take(chosen), settings, config.patch, device)).cpu())
             if not logits[-1].isfinite().all():

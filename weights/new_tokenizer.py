@@ -75,7 +75,7 @@ def learn_pieces(words: Counter[str], size: int) -> list[str]:
     known = set(pieces)
     queue = [(-times, pair) for pair, times in count.items()]
     heapq.heapify(queue)
-    bar = progress(total=size, desc="learning a vocabulary", unit="piece", leave=False)
+    bar = progress(total=size, desc="training the tokenizer", unit="piece", leave=False)
     while queue and len(pieces) < size:
         bar.update(len(pieces) - bar.n)
         times, pair = heapq.heappop(queue)

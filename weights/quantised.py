@@ -70,7 +70,7 @@ def dequantise(codes: Codes, bits: int) -> Tensor:
 def pack(tensors: dict[str, Tensor], scheme: dict[str, tuple[int, int]]) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors as they are written, and the note that goes into the header. scheme: name -> (bits, group)."""
     packed, note = {}, {}
-    for name, tensor in progress(tensors.items(), desc="rounding", unit="tensor", leave=False):
+    for name, tensor in progress(tensors.items(), desc="quantising", unit="tensor", leave=False):
         if name not in scheme:
             packed[name] = tensor
             continue

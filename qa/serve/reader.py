@@ -41,7 +41,7 @@ class Reader:
         parts = []
         for indices in batches:
             with self.turns.turn(check):
-                parts.append(self.answerer.read([features[index] for index in indices]))
+                parts.append(self.answerer.predict_spans([features[index] for index in indices]))
         spans = in_feature_order(parts, batches)
         prediction = predictions([example], features, spans, self.answerer.null_threshold)[example.id]
         answer = to_answer(prediction, passage)

@@ -3,6 +3,7 @@
 import itertools
 import random
 
+import pytest
 from tokenizers import models
 
 from qa.features import window_starts as wanted_starts
@@ -38,8 +39,31 @@ def test_wordpiece(solution):
         assert list(wordpiece(word, vocabulary)) == [token.value for token in model.tokenize(word)], (word, vocabulary)
 
 
+@pytest.mark.parametrize(
+    ("word", "vocabulary", "wanted"),
+    [
+        ("abc", {"ab", "a", "##bc"}, ["[UNK]"]),  # greed does not turn back
+        ("abc", {"a", "b", "c"}, ["[UNK]"]),  # these only begin words
+        ("abc", {"##abc", "##c"}, ["[UNK]"]),  # and these never do
+        ("abc", {"abc", "a", "##bc"}, ["abc"]),
+        ("aaa", {"a", "##a"}, ["a", "##a", "##a"]),
+    ],
+)
+def test_wordpiece_at_the_edges(solution, word, vocabulary, wanted):
+    assert list(solution("wordpiece")(word, vocabulary)) == wanted
+
+
 def test_window_starts(solution):
     window_starts = solution("window_starts")
     for count, room, stride in itertools.product(range(1, 12), range(3, 7), range(3)):
         wanted = list(wanted_starts(count, room, stride))
         assert list(window_starts(count, room, stride)) == wanted, (count, room, stride)
+
+
+def test_windows_cover_every_token_and_share_what_they_should(solution):
+    window_starts = solution("window_starts")
+    for count, room, stride in itertools.product((1, 6, 7, 50), (6, 20), (0, 2, 5)):
+        starts = list(window_starts(count, room, stride))
+        windows = [range(start, min(start + room, count)) for start in starts]
+        assert set().union(*windows) == set(range(count))
+        assert all(len(set(a) & set(b)) == stride for a, b in itertools.pairwise(windows)), (count, room, stride)
