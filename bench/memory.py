@@ -2,7 +2,8 @@
 
 python -m bench.memory [FLAGS OF train_qa.py]
 
-Trains the demo for 2,000 steps of two questions, with a checkpoint every 500, as long runs have them; flags given win.
+Trains the demo for 20,000 steps of two questions, with a checkpoint every 5,000, as long runs have them; flags given
+win. With PYTHONTRACEMALLOC=1 in the environment it also says how much Python's own objects take.
 """
 
 import os
@@ -10,6 +11,7 @@ import resource
 import sys
 import tempfile
 import time
+import tracemalloc
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
@@ -20,31 +22,34 @@ from minitransformer.system.errors import command_line
 from minitransformer.training import checkpoint, recipe
 from minitransformer.training.log import Log
 
-DEFAULTS = "--recipe demo-qa --epochs 100 --max-steps 2000 --batch-size 2 --limit-valid 20 --checkpoint-every 500"
-EVERY = 200  # steps between samples
+DEFAULTS = "--recipe demo-qa --epochs 1000 --max-steps 20000 --batch-size 2 --limit-valid 20 --checkpoint-every 5000"
+SAMPLES = 20
 
 
 class Sample(NamedTuple):
     step: int
     memory: int  # bytes, resident
     files: int  # that are open
+    traced: int  # bytes of Python's objects; 0 without PYTHONTRACEMALLOC=1
 
 
 def sample(step: int) -> Sample:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return Sample(step, pages * resource.getpagesize(), len(os.listdir("/proc/self/fd")))
+    traced, _ = tracemalloc.get_traced_memory()
+    return Sample(step, pages * resource.getpagesize(), len(os.listdir("/proc/self/fd")), traced)
 
 
 @command_line
 def main() -> None:
     flags = [*DEFAULTS.split(), *sys.argv[1:]]
-    recipe.parse(train_qa.Recipe, "demo-qa", __doc__, flags)  # only for --help, and to refuse wrong flags at once
+    _, job = recipe.parse(train_qa.Recipe, "demo-qa", __doc__, flags)  # refuses wrong flags at once
+    every = max(1, job.max_steps // SAMPLES)
     samples, saving, times = [], [], []
     add, save = Log.add, checkpoint.save_checkpoint
 
     def add_and_sample(log: Log, step: int, **row: object) -> bool:
         times.append(time.monotonic())
-        if step % EVERY == 0:
+        if step % every == 0:
             samples.append(sample(step))
         return add(log, step=step, **row)
 
@@ -61,8 +66,11 @@ def main() -> None:
             mock.patch.object(checkpoint, "save_checkpoint", save_and_time),
         ):
             train_qa.main()
-    rows = [[f"{one.step:,}", f"{one.memory / 2**20:.1f} MiB", str(one.files)] for one in samples]
-    print(table(["step", "resident memory", "open files"], *rows))
+    rows = [
+        [f"{one.step:,}", f"{one.memory / 2**20:.1f} MiB", f"{one.traced / 2**20:.2f} MiB", str(one.files)]
+        for one in samples
+    ]
+    print(table(["step", "resident memory", "Python's objects", "open files"], *rows))
     if saving:
         share = sum(saving) / (times[-1] - times[0])
         print(

@@ -13,6 +13,7 @@ and never crash, print more, take over 5 seconds, or take memory beyond twice th
 """
 
 import contextlib
+import csv
 import hashlib
 import io
 import json
@@ -108,6 +109,15 @@ def index_file(folder: Path) -> Path:
     return path
 
 
+def pickled_file(folder: Path) -> Path:
+    """pytorch_model.bin, as most older repositories have it."""
+    tiny.write_checkpoint(folder)
+    weights = folder / "model.safetensors"
+    torch.save(dict(tiny.load_file(weights)), folder / "pytorch_model.bin")
+    weights.unlink()
+    return folder / "pytorch_model.bin"
+
+
 def load_weights(path: Path) -> str:
     torch.manual_seed(0)  # of the fresh head
     model = load_pretrained(path.parent, "question-answering")
@@ -118,6 +128,26 @@ def tokenizer_file(folder: Path) -> Path:
     tokenizer = tiny.tokenizer(folder / "vocabulary")
     save_pretrained(tiny.random_model(), folder / "model", tokenizer)
     return folder / "model/tokenizer.json"
+
+
+def vocabulary_file(folder: Path) -> Path:
+    """vocab.txt, from which a tokenizer is made where there is no tokenizer.json."""
+    tiny.write_checkpoint(folder)
+    tiny.write_vocabulary(folder)
+    return folder / "vocab.txt"
+
+
+def pairs_file(folder: Path) -> Path:
+    """vocab.json; merges.txt lies beside it."""
+    return tiny.write_byte_pairs(folder, texts()) / "vocab.json"
+
+
+def pieces_file(folder: Path) -> Path:
+    return tiny.write_fairseq(folder, tiny.train_fairseq(texts()), "xlm-roberta") / "sentencepiece.bpe.model"
+
+
+def texts() -> list[str]:
+    return [text for example in tiny.examples() for text in (example.question, example.context)]
 
 
 def load_tokens(path: Path) -> str:
@@ -157,6 +187,25 @@ def load_checkpoint(path: Path) -> str:
 
 def questions_file(name: str) -> Callable[[Path], Path]:
     return lambda folder: tiny.write_questions(folder / name)
+
+
+def rows_file(name: str, parting: str = "") -> Callable[[Path], Path]:
+    """A row for each question: a table whose columns `parting` parts, or JSON Lines."""
+
+    def make(folder: Path) -> Path:
+        names = ["id", "context", "question", "answer", "answer_start"]
+        rows = [
+            [example.id, example.context, example.question, *(example.answers[0] if example.answers else ("", -1))]
+            for example in tiny.examples()
+        ]
+        with (folder / name).open("w", encoding="utf-8", newline="") as file:
+            if parting:
+                csv.writer(file, delimiter=parting).writerows([names, *rows])
+            else:
+                file.writelines(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in rows)
+        return folder / name
+
+    return make
 
 
 def load_questions(path: Path) -> str:
@@ -230,10 +279,15 @@ def other_file(make: Callable[[Path], Path], name: str) -> Callable[[Path], Path
 KINDS = {
     "model.safetensors": Kind(weights_file, load_weights, checked=True),
     "model.safetensors, quantised": Kind(quantised_file, load_weights, checked=True),
+    "pytorch_model.bin": Kind(pickled_file, load_weights, checked=False),
     "model.safetensors.index.json": Kind(index_file, load_weights, checked=True),
     "config.json": Kind(other_file(weights_file, "config.json"), load_weights, checked=False),
     "tokenizer.json": Kind(tokenizer_file, load_tokens, checked=False),
     "tokenizer_config.json": Kind(other_file(tokenizer_file, "tokenizer_config.json"), load_tokens, checked=False),
+    "vocab.txt": Kind(vocabulary_file, load_tokens, checked=False),
+    "vocab.json": Kind(pairs_file, load_tokens, checked=False),
+    "merges.txt": Kind(other_file(pairs_file, "merges.txt"), load_tokens, checked=False),
+    "sentencepiece.bpe.model": Kind(pieces_file, load_tokens, checked=False),
     **{
         f"checkpoint, {name}": Kind(checkpoint_file(name), load_checkpoint, checked=True)
         for name in (
@@ -246,6 +300,9 @@ KINDS = {
     },
     "questions.json": Kind(questions_file("questions.json"), load_questions, checked=False),
     "questions.json.gz": Kind(questions_file("questions.json.gz"), load_questions, checked=True),
+    "questions.csv": Kind(rows_file("questions.csv", ","), load_questions, checked=False),
+    "questions.tsv": Kind(rows_file("questions.tsv", "\t"), load_questions, checked=False),
+    "questions.jsonl": Kind(rows_file("questions.jsonl"), load_questions, checked=False),
     "picture.png": Kind(picture_file("picture.png"), load_picture, checked=False),
     "picture.jpg": Kind(picture_file("picture.jpg"), load_picture, checked=False),
     **{

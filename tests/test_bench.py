@@ -381,6 +381,14 @@ def test_parts_of_a_step_add_up_to_the_step(checkpoint, questions):
         assert seconds[part] > 0, part
 
 
+def test_memory_is_sampled_along_a_run():
+    printed = run("bench.memory", "--max-steps", 40, "--limit-train", 20, "--limit-valid", 4, "--checkpoint-every", 20)
+    rows = cells(printed)[1:]
+    assert [row[0] for row in rows] == [str(step) for step in range(2, 41, 2)]
+    assert all(float(memory.removesuffix(" MiB")) > 50 and int(files) > 0 for _, memory, _, files in rows)
+    assert "2 checkpoints, " in printed
+
+
 def out_of_memory(work):
     raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 

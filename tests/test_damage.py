@@ -1,5 +1,6 @@
 """A short run of `python -m tests.damage`, and the damage that it once found."""
 
+import contextlib
 import pickle
 
 import pytest
@@ -10,6 +11,7 @@ from tests import damage
 from tiny import change_tensors, random_model, write_checkpoint
 from vision import cifar10
 from weights import load_pretrained, save_pretrained
+from weights.pickled import read_pickle
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +101,13 @@ def test_a_pickle_that_makes_python_take_memory_is_refused_unread(tmp_path, data
     (tmp_path / "data_batch_1").write_bytes(data)
     with pytest.raises(DataError, match=message):
         cifar10.read(tmp_path, "train")
+
+
+def test_a_pickle_of_an_old_protocol_makes_torch_say_nothing(tmp_path, recwarn):
+    """Found as bit 65.1 of pytorch_model.bin, which says how old the pickle is."""
+    path = tmp_path / "pytorch_model.bin"
+    torch.save({"a": torch.ones(2)}, path)
+    path.write_bytes(path.read_bytes().replace(b"\x80\x02", b"\x80\x00", 1))  # protocol 2, 0
+    with contextlib.suppress(ValueError):
+        read_pickle(path)
+    assert [str(warning.message) for warning in recwarn] == []

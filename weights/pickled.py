@@ -1,5 +1,6 @@
 """pytorch_model.bin, which is a pickle: its tensors alone are read, and nothing that it asks to run is run."""
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -13,7 +14,8 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
     """
     state: dict[str, Tensor] = {}
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # torch's, of what damaged bytes may mean
+            state = torch.load(path, map_location="cpu", weights_only=True)
         is_table = all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in state.items())
     except Exception:  # damaged bytes make torch raise whatever they lead to; of code it would say how to run it
         is_table = False
