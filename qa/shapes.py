@@ -18,6 +18,7 @@ import ast
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator
 from importlib.util import find_spec
 
@@ -161,7 +162,7 @@ def _written_out(answers: str, place: Place) -> object:
 
 def _delimited_rows(text: str, place: Place) -> list[tuple[dict, Place]]:
     """The rows of CSV or TSV, each with the line where it begins; none where the first line is no header."""
-    header = text.partition("\n")[0]
+    header = re.split(r"[\r\n]", text, maxsplit=1)[0]  # old Macs end a line with \r alone
     delimiter = next((mark for mark in DELIMITERS if set(_names(header, mark)) >= NEEDED), "")
     if not delimiter:
         return []

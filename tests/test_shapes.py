@@ -193,6 +193,8 @@ def test_a_wrong_place_does_not_matter_where_answers_alone_are_wanted(tmp_path):
         (lines([FLAT[1], {**FLAT[0], "answers": {"text": ["ت"], "answer_start": []}}]), "line 2.answers: 1 texts and "),
         (lines([{**FLAT[0], "answers": {"text": [3], "answer_start": [0]}}]), "'text' must be a string, found an int"),
         (f"{HEADER}1,a,b\n", "line 2: 3 cells, where the header has 5; put a text with"),
+        (f"{HEADER}1,a\rb,c,a,0\n", "line 2: 2 cells, where the header has 5; put a text with"),
+        ("id,con\rtext,question\n1,a,b\n", "not JSON: "),
         (f'{HEADER}1,"a\nb",q,a,0\n1,x,q,b,2\n', "line 4: the id '1' has another context at line 2"),
         (f"{HEADER}1,abc,q,b,one\n", "line 2.answers[0] (question '1'): 'answer_start' must be an"),
         ("id,context,question,answers\n1,abc,q,array('b')\n", "line 2: 'answers' is \"array('b')\"; write it as JSON"),
@@ -203,3 +205,8 @@ def test_a_wrong_place_does_not_matter_where_answers_alone_are_wanted(tmp_path):
 )  # fmt: skip
 def test_what_is_wrong_is_refused_with_its_place(tmp_path, data, said):
     assert said in refusal(save(tmp_path, data))
+
+
+def test_lines_may_end_as_on_old_macs(tmp_path):
+    (example,) = squad.read(save(tmp_path, HEADER.strip() + "\r1,abc,q,b,1\r"))
+    assert example == Example("1", "", "q", "abc", (Answer("b", 1),))
