@@ -1,4 +1,4 @@
-"""One file by its URL: gone on with where it broke off, checked, and under its name only when it is whole.
+"""Download a file: resume where the connection broke, verify, and rename it when it is complete.
 
 For data sets, which lie on ordinary web servers; checkpoints come through hub.py.
 """
@@ -77,7 +77,7 @@ def _checksum(path: Path, like: str) -> str:
 
 
 def _fetch(url: str, file: BinaryIO, path: Path) -> None:
-    """All of `url` into `file`, which may hold its beginning. Tries again as long as every try gets farther."""
+    """Download all of `url` into `file`, which may hold its beginning. Retries as long as each try makes progress."""
     by_hand = f"fetch it by other means to {path}"
     farthest = file.seek(0, os.SEEK_END)
     pauses = iter(PAUSES)

@@ -1,4 +1,4 @@
-"""Where a checkpoint's folder is."""
+"""Find a checkpoint's folder."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Checkpoint folders in: config.json and safetensors (or pytorch_model.bin), read exactly or refused.
+"""Load checkpoint folders: config.json and safetensors (or pytorch_model.bin), exactly or not at all.
 
 A name that is missing, extra or of another shape ends the load with its name, unless the task's table in maps.py
 says that the head may be fresh or that the name is dropped on purpose. There is no partial load.
@@ -119,7 +119,7 @@ def load_pretrained(folder: str | Path, task: str, fresh_head: bool = True, clas
 
 
 class Unfilled(TorchFunctionMode):
-    """No embedding is drawn: on the meta device torch loads its compiler for that, in a second and 60 MB."""
+    """Skips the initialisation of embeddings: on the meta device torch loads its compiler for it, 1 s and 60 MB."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}

@@ -1,4 +1,4 @@
-"""A model of one's own to train from nothing, of any size."""
+"""Fresh models of any size, to train from scratch."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""A WordPiece tokenizer of one's own, learned from one's own text (BERT, section 3).
+"""Train a WordPiece tokenizer on your own text (BERT, section 3).
 
 The pieces are learned here and not by `tokenizers`, whose trainer breaks ties by a hash that differs from process to
 process: the same text must give the same ids, or no run could be repeated.

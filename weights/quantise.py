@@ -1,4 +1,4 @@
-"""Make a checkpoint small: a copy of its folder with weights in 8 or 4 bits. How they are kept: quantised.py.
+"""Quantise a checkpoint: a copy of its folder with weights in 8 or 4 bits. The format: quantised.py.
 
 python -m weights.quantise DIR --bits 4 --out SMALL                                    most weights in 4 bits
 python -m weights.quantise DIR --bits 4 --eight '*embeddings*' --out SMALL --data FILE

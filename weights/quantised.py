@@ -1,4 +1,4 @@
-"""Quantised weights: kept in 8 or 4 bits, made float again when they are loaded.
+"""Quantised weights: stored in 8 or 4 bits, dequantised on load.
 
 A matrix is cut into groups of neighbours in a row. A group of numbers w has one scale s and whole numbers q,
 

@@ -1,4 +1,4 @@
-"""Checkpoint folders out, in HF layout: transformers loads them as they are, and so do we."""
+"""Save checkpoint folders in HF layout, which transformers and `load_pretrained` load as they are."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The vocabulary file of SentencePiece (Kudo and Richardson 2018), read by hand and believed in nothing.
+"""Parse the vocabulary file of SentencePiece (Kudo and Richardson 2018) by hand, and trust nothing in it.
 
 ALBERT's is called spiece.model, XLM-RoBERTa's and CamemBERT's sentencepiece.bpe.model, though BPE is not what it holds.
 

@@ -1,4 +1,4 @@
-"""Tokenizers in: tokenizer.json, or a vocabulary file of the model's family (vocabulary.py) -> tokenizers.Tokenizer.
+"""Load tokenizers: tokenizer.json, or a vocabulary file of the model's family (vocabulary.py) -> tokenizers.Tokenizer.
 
 What the caller gets knows its own special tokens: encoding a pair puts them in (the pair template), encoding a
 batch pads it. `special_tokens` reads their names back, so that no other code spells [CLS] or <s>.
