@@ -2,7 +2,7 @@
 
 BERT with two changes that leave the computation of a layer as it was (section 3.1). Tokens are embedded in E
 dimensions, not C, and then projected to C: V * E + E * C parameters in place of V * C. And all layers are one layer,
-applied L times over. What stays is a fifth of BERT's parameters, not of its work: a step costs what BERT's costs.
+applied L times over. What stays is a tenth of BERT-base's parameters, not of its work: a step costs what BERT's costs.
 
 Dropout stands where the authors' code has it, after the feed-forward part too, where transformers leaves it out. The
 public checkpoints of the second version have a rate of 0.

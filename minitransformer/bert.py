@@ -178,7 +178,7 @@ class BertForMaskedLM(nn.Module):
 
 
 def initialise(module: nn.Module, std: float) -> None:
-    """BERT's initialisation (appendix A of its code): weights normal with `std`, biases 0, norms 1 and 0."""
+    """BERT's initialisation (google-research/bert, modeling.py): weights normal with `std`, biases 0, norms 1 and 0."""
     for part in module.modules():
         if isinstance(part, nn.Linear | nn.Embedding):
             nn.init.normal_(part.weight, std=std)
