@@ -54,7 +54,7 @@ class Dinov2Config:
 class LayerScale(nn.Module):
     """A learnt factor for each channel (Touvron et al. 2021, "Going deeper with Image Transformers", section 2).
 
-    They begin small, so that a deep model begins as one whose blocks add little. (..., C) -> (..., C).
+    Trained from nothing they begin small, so that each block adds little at first; here, at 1. (..., C) -> (..., C).
     """
 
     def __init__(self, width: int) -> None:

@@ -38,6 +38,6 @@ def test_pair(solution):
     tokenizer = load_tokenizer("demo-bert-fa")
     first, second = "پایتخت ایران", "ایران"
     texts = [tokenizer.encode(text, add_special_tokens=False).tokens for text in (first, second)]
-    for family in ("bert", "albert", "distilbert"):
+    for family in ("bert", "albert", "distilbert", "electra"):
         assert list(pair(*texts, family)) == tokenizer.encode(first, second).tokens
     assert list(pair(["a"], ["b", "c"], "roberta")) == ["<s>", "a", "</s>", "</s>", "b", "c", "</s>"]
