@@ -5,6 +5,7 @@ of it, and the gradients are compared in the order in which the parts end. A par
 else holds the fault; a part that gets something else already stands behind it.
 """
 
+import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
@@ -106,12 +107,18 @@ def fault(
     torch.set_rng_state(state)
     with dropout:
         their_pass = run(theirs, their_inputs, {name for group in matching.modules.values() for name in group}, keep)
+    counts = len(our_pass.outputs), len(their_pass.outputs)
+    both = min(counts)  # one may return attention maps besides, or a pooled output
+    if not both:
+        raise WeightsError("one of the two modules returns no tensor: there is nothing to compare")
+    if len(set(counts)) > 1:
+        warnings.warn(
+            f"tensors returned: yours {counts[0]}, theirs {counts[1]}; compared: the first {both}", stacklevel=3
+        )
     outputs = [
         Pair(*(real(tensor, keep) for tensor in pair))
-        for pair in zip(our_pass.outputs, their_pass.outputs, strict=False)  # one may return attention maps besides
+        for pair in zip(our_pass.outputs[:both], their_pass.outputs[:both], strict=True)
     ]
-    if not outputs:
-        raise WeightsError("one of the two modules returns no tensor: there is nothing to compare")
     if all(pair.ours.shape == pair.theirs.shape for pair in outputs):
         for tensors in zip(*outputs, strict=True):
             if (loss := loss_of(tensors, None)).requires_grad:

@@ -9,7 +9,7 @@ QUESTION, PASSAGE = (
     "چه کسی تخت جمشید را به آتش کشید؟",
     "داریوش بزرگ تخت جمشید را ساخت و اسکندر مقدونی آن را به آتش کشید.",
 )
-CELL, LEFT, TOP = 30, 80, 76
+CELL, LEFT, TOP = 30, 80, 82
 
 
 def figure() -> str:
@@ -21,16 +21,9 @@ def figure() -> str:
     names = [pair.tokens[place].replace("\u2581", "") for place in places]
     score = start[0, places][:, None] + end[0, places][None, :]  # (n, n): start i, end j
     low, high = score.min(), score.max()
-    shade = ((score - low) / (high - low)).square().tolist()  # squared, so that the best stands out
+    shade = ((score - low) / (high - low)).square()  # squared, so that the best stands out
     shapes = [svg.text(LEFT + CELL * len(names) / 2, 14, "last token of the span")]
-    for i, name in enumerate(names):
-        middle = i * CELL + CELL / 2
-        shapes.append(svg.text(LEFT - 6, TOP + middle, name, size=12, anchor="end"))
-        shapes.append(svg.text(LEFT + middle, TOP - 12 - 17 * (i % 3), name, size=12))
-        shapes += [
-            svg.box(LEFT + j * CELL, TOP + i * CELL, CELL - 1, CELL - 1, svg.GREEN, shade[i][j])
-            for j in range(i, len(names))  # an end before the start is no span
-        ]
+    shapes += svg.grid(names, shade.triu().tolist(), LEFT, TOP, CELL, svg.GREEN, lines=3)  # no end before its start
     bottom = TOP + CELL * len(names)
     shapes.append(svg.text(LEFT, bottom + 18, "rows: the first token; dark: a high score", anchor="start"))
     return svg.picture(LEFT + CELL * len(names) + 16, bottom + 34, *shapes)

@@ -44,6 +44,27 @@ def bars(
     return shapes
 
 
+def grid(
+    names: Sequence[str],
+    shades: Sequence[Sequence[float]],
+    left: float,
+    top: float,
+    cell: float,
+    colour: str = BLUE,
+    lines: int = 2,
+) -> list[str]:
+    """A cell for each two of the names, row by row. lines: that the columns' names are spread over, to fit."""
+    shapes = []
+    for i, (name, row) in enumerate(zip(names, shades, strict=True)):
+        middle = i * cell + cell / 2
+        shapes.append(text(left - 6, top + middle, name, size=12, anchor="end"))
+        shapes.append(text(left + middle, top - 14 - 18 * (i % lines), name, size=12))
+        shapes += [
+            box(left + j * cell, top + i * cell, cell - 1, cell - 1, colour, shade) for j, shade in enumerate(row)
+        ]
+    return shapes
+
+
 def picture(width: float, height: float, *shapes: str) -> str:
     """The whole drawing, on paper, so that it can be read on a dark page too."""
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" font-family="sans-serif">'

@@ -18,13 +18,7 @@ def figure() -> str:
     weight = maps[LAYER - 1, 0, HEAD - 1].tolist()
     names = [token.replace("\u2581", "") or token for token in pair.tokens]
     shapes = [svg.text(LEFT + CELL * len(names) / 2, 14, "looked at: a column for each token")]
-    for i, name in enumerate(names):
-        middle = i * CELL + CELL / 2
-        shapes.append(svg.text(LEFT - 6, TOP + middle, name, size=12, anchor="end"))
-        shapes.append(svg.text(LEFT + middle, TOP - 14 - 18 * (i % 2), name, size=12))
-        shapes += [
-            svg.box(LEFT + j * CELL, TOP + i * CELL, CELL - 1, CELL - 1, shade=w) for j, w in enumerate(weight[i])
-        ]
+    shapes += svg.grid(names, weight, LEFT, TOP, CELL)
     shapes.append(
         svg.text(LEFT, TOP + CELL * len(names) + 18, "who looks: a row for each token; dark: much", anchor="start")
     )
