@@ -27,6 +27,7 @@ import math
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -54,7 +55,7 @@ def first_trainable(model: ImageClassifier) -> int:
 
 
 def blocks_of(model: ImageClassifier) -> list[Block]:
-    return [block for block in model.encoder.blocks if isinstance(block, Block)]
+    return cast(list[Block], list(model.encoder.blocks))  # a ModuleList does not say of what
 
 
 # ------------------------------------------------------------------------------------------------ the two halves
